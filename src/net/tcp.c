@@ -50,6 +50,7 @@ typedef struct host {
 typedef struct listener {
     uv_tcp_t handle;
     host *host;
+    tcp *tcp; /* the host may be gone when the handle is closed */
 } listener;
 
 typedef struct stream {
@@ -246,6 +247,14 @@ static void stream_begin(stream *s)
 
 static int address_try(stream *s, const struct sockaddr *at);
 
+/* It failed before it began; without a handle nothing else frees it. */
+static void stream_lost(stream *s, int rc)
+{
+    orr__conn_lost(s->conn, uv_strerror(rc));
+    if (!s->has_handle)
+        stream_free(s);
+}
+
 /* The handle that failed is closed: the next address, or its end. */
 static void on_closed_to_retry(uv_handle_t *handle)
 {
@@ -260,7 +269,7 @@ static void on_closed_to_retry(uv_handle_t *handle)
     s->address = s->address->ai_next;
     rc = address_try(s, s->address->ai_addr);
     if (rc != 0)
-        orr__conn_lost(s->conn, uv_strerror(rc));
+        stream_lost(s, rc);
 }
 
 static void on_connect(uv_connect_t *req, int status)
@@ -315,12 +324,8 @@ static void on_resolved(uv_getaddrinfo_t *req, int status,
     }
     s->address = found;
     rc = status != 0 ? status : address_try(s, found->ai_addr);
-    if (rc == 0)
-        return;
-    /* Without a handle nothing else frees it. */
-    orr__conn_lost(s->conn, uv_strerror(rc));
-    if (!s->has_handle)
-        stream_free(s);
+    if (rc != 0)
+        stream_lost(s, rc);
 }
 
 static int numeric(const char *name, struct sockaddr_storage *out)
@@ -438,10 +443,10 @@ static void on_connection(uv_stream_t *handle, int status)
 static void on_listener_closed(uv_handle_t *handle)
 {
     listener *l = handle->data;
-    tcp *t = l->host->tcp;
+    tcp *t = l->tcp;
 
-    tcp_part_gone(t);
     orr_free(l);
+    tcp_part_gone(t);
 }
 
 static void tcp_unlisten(void *ctx, void *listener_)
@@ -524,6 +529,7 @@ static int tcp_listen(void *ctx, const char *address, void **out, char *bound,
         return orr_error_set(err, ORR_ENOMEM, "no memory to listen on %s",
                              address);
     l->host = h;
+    l->tcp = h->tcp;
     l->handle.data = l;
     rc = listen_address(h->tcp, name, port, &at);
     if (rc == 0)
