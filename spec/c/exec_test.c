@@ -1,4 +1,5 @@
 /* Executors on a clock that the test moves, with links that the test carries. */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
