@@ -3,9 +3,10 @@
 --   build/release/bin/orrery exec scripts/run_specs.lua -- [OPTION...] FILE...
 --   luajit scripts/run_specs.lua [OPTION...] FILE...
 --
--- The options are those of busted. With plain luajit the native parts are taken from build/$ORRERY_PRESET
--- (default release). Prints TAP. Ends by returning when all is well, so that
--- the host closes its state and a leak checker has something to say.
+-- The options are those of busted. With plain luajit the native parts are taken
+-- from build/$ORRERY_PRESET (default release). Prints TAP. Ends by returning
+-- when all is well, so that the host closes its state and a leak checker has
+-- something to say.
 
 local root = arg[0]:match("^(.*)/scripts/[^/]*$")
   or (arg[0]:match("^scripts/[^/]*$") and ".")

@@ -39,14 +39,14 @@ typedef enum orr_code {
     ORR_BAD_ARGUMENT = -36,       /* the arguments cannot be used */
     ORR_TOO_LARGE = -37,          /* body above the limit; both sizes told */
     ORR_OVERLOADED = -38,         /* the mailbox or the link is full */
-    ORR_EXPIRED_IN_QUEUE = -39,   /* deadline passed in the mailbox */
+    ORR_EXPIRED_IN_QUEUE = -39,   /* deadline passed while waiting in the mailbox */
     ORR_EXPIRED_IN_HANDLER = -40, /* deadline passed while the handler ran */
     ORR_CANCELLED = -41,          /* the caller gave up */
     ORR_CALLEE_DIED = -42,        /* the endpoint ended before it answered */
     ORR_VERSION_MISMATCH = -43,   /* protocol, cluster or gateway differ */
-    ORR_REMOTE = -44,             /* the handler failed; see its cause */
-    ORR_EXPIRED_UNSENT = -45,     /* deadline passed while not connected */
-    ORR_EXPIRED_UNKNOWN = -46     /* deadline passed, nobody knows where */
+    ORR_REMOTE = -44,             /* the handler failed; its error is the cause */
+    ORR_EXPIRED_UNSENT = -45,     /* deadline passed before a connection stood */
+    ORR_EXPIRED_UNKNOWN = -46     /* deadline passed and the peer did not say where */
 } orr_code;
 
 /* A sentence for people beside a code: what, on what, why. */

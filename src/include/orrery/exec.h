@@ -78,7 +78,7 @@ typedef struct orr_endpoint_info {
     uint64_t refused;             /* answered OVERLOADED */
     uint64_t expired;             /* dropped at dequeue */
     uint64_t oldest_ns;           /* age of the oldest waiting message */
-    uint64_t running_ns;          /* since the handler began; 0 = idle */
+    uint64_t running_ns;          /* how long the current handler runs; 0 = idle */
     uint32_t running_method;
     uint32_t executor;            /* number of its executor */
 } orr_endpoint_info;
@@ -97,8 +97,8 @@ typedef struct orr_executor_info {
 
 typedef struct orr_endpoint_options {
     const char *name;        /* borrowed; 1..127 bytes of [A-Za-z0-9_./$-] */
-    const uint8_t *methods;  /* borrowed; MessagePack array, one entry a method
-                                in id order (id 0 first); the core reads only the
+    const uint8_t *methods;  /* borrowed; MessagePack array, one entry a method in
+                                id order (id 0 first); the core reads only the
                                 count and passes the rest to who connects */
     size_t methods_len;
     const char *gateways;    /* borrowed; names separated by spaces; "" = any */
@@ -159,7 +159,7 @@ int orr_executor_ready(orr_executor *ex);
 void orr_executor_next(orr_executor *ex, orr_event *e);
 /* Begins a new batch: takes the inbox, reads the clock. Thread: owner. */
 void orr_executor_turn(orr_executor *ex);
-/* Sends what waits in the links; at the end of a batch. Thread: owner. */
+/* Sends what waits in the links. Called at the end of a batch. Thread: owner. */
 void orr_executor_flush(orr_executor *ex);
 /* Makes a sleeping executor turn. Thread: any. */
 void orr_executor_wake(orr_executor *ex);

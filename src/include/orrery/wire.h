@@ -105,8 +105,7 @@ typedef struct orr_unpacker {
  * kind). The checksum is apart, because it needs the body. Thread: any. */
 void orr_header_encode(const orr_header *h, uint8_t *out);
 int orr_header_decode(orr_header *h, const uint8_t *data, size_t len);
-uint32_t orr_header_checksum(const uint8_t *header, const uint8_t *body,
-                             size_t len);
+uint32_t orr_header_checksum(const uint8_t *header, const uint8_t *body, size_t len);
 
 /* Writers append one value. Answer ORR_OK, ORR_ENOMEM or ORR_TOO_LARGE. */
 int orr_pack_nil(orr_buf *b);
