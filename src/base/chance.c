@@ -2,7 +2,7 @@
  * splitmix64 as its authors advise. Every result is the same on every machine,
  * because simulations are replayed by their seed.
  */
-#define _GNU_SOURCE 1
+#define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>

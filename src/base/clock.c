@@ -1,5 +1,5 @@
 /* The clocks of the operating system. */
-#define _GNU_SOURCE 1
+#define _GNU_SOURCE
 #include <time.h>
 
 #include "orrery/base.h"

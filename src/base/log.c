@@ -8,7 +8,7 @@
  * line that reaches nobody is counted, and the next line that gets through is
  * followed by one that tells how many were lost.
  */
-#define _GNU_SOURCE 1
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -187,7 +187,7 @@ static void line_make(line *l, int level, const char *component,
 static void report_lost(uint64_t n)
 {
     char text[64];
-    snprintf(text, sizeof text, "%llu lines could not be written",
+    snprintf(text, sizeof text, "lines that could not be written: %llu",
              (unsigned long long)n);
     line l;
     line_make(&l, ORR_LOG_ERROR, "log", text);

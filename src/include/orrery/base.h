@@ -44,7 +44,7 @@ typedef enum orr_code {
     ORR_CANCELLED = -41,          /* the caller gave up */
     ORR_CALLEE_DIED = -42,        /* the endpoint ended unanswered */
     ORR_VERSION_MISMATCH = -43,   /* protocol, cluster or gateway */
-    ORR_REMOTE = -44,             /* the handler failed; its error is the cause */
+    ORR_REMOTE = -44,             /* the handler failed; see the cause */
     ORR_EXPIRED_UNSENT = -45,     /* deadline passed, no connection */
     ORR_EXPIRED_UNKNOWN = -46     /* deadline passed, nobody knows where */
 } orr_code;

@@ -144,8 +144,9 @@ int orr_unpack_next(orr_unpacker *u, orr_pack_token *token);
 int orr_unpack_skip(orr_unpacker *u, uint32_t depth_max);
 /* One pass over a whole body: is it a sequence of well-formed values inside the
  * limits (NULL: the defaults)? Gives the number of top-level values, unless
- * values is NULL. Answers ORR_OK or ORR_EPROTO. Afterwards the sum of all counts
- * is known to fit, so containers may be allocated by them. Thread: any. */
+ * values is NULL. Answers ORR_OK or ORR_EPROTO. Afterwards the sum of all
+ * counts is known to fit, so containers may be allocated by them.
+ * Thread: any. */
 int orr_pack_check(const void *data, size_t len, const orr_pack_limits *limits,
                    uint32_t *values);
 /* ffi:end */
