@@ -76,8 +76,7 @@ static const char *const values_corpus[] = {
     "[1 [1 [1 [1 n",
     "{5 s:id i1 s:op s:add s:args [4 i1 i2 d3.5 s:abc s:ok t s:key s:k1",
     "[16 n n n n n n n n n n n n n n n n",
-    "{16 i0 n i1 n i2 n i3 n i4 n i5 n i6 n i7 n i8 n i9 n i10 n i11 n i12 n "
-    "i13 n i14 n i15 n",
+    "{16 n n n n n n n n n n n n n n n n t t t t t t t t t t t t t t t t",
     "[3 {1 s:a [2 i1 i2 {0 [2 {1 s:b {1 s:c d0.25 b:xyz",
     "[2 [0 [2 {0 [0 s:end",
 };
