@@ -5,8 +5,8 @@
 --
 -- The options are those of busted. With plain luajit the native parts are taken
 -- from build/$ORRERY_PRESET (default release). Prints TAP. Ends by returning
--- when all is well, so that the host closes its state and a leak checker has
--- something to say.
+-- or by an error, never by os.exit, so that the host closes its state and a leak
+-- checker has something to say.
 
 local root = arg[0]:match("^(.*)/scripts/[^/]*$")
   or (arg[0]:match("^scripts/[^/]*$") and ".")
@@ -42,19 +42,16 @@ arg = given -- luacheck: ignore 121
 local ok, err = xpcall(function()
   require("busted.runner")({ standalone = false })
 end, function(e)
+  -- busted throws nil when it has told everything itself.
+  if e == nil then return setmetatable({ code = 1 }, Exit) end
   if getmetatable(e) == Exit then return e end
   return debug.traceback(tostring(e), 2)
 end)
 os.exit = exit -- luacheck: ignore 122
 
-local code = 0
-if not ok then
-  if getmetatable(err) == Exit then
-    code = err.code
-  else
-    io.stderr:write("run_specs: ", err, "\n")
-    code = 1
-  end
-end
 io.stdout:flush()
-if code ~= 0 then os.exit(code) end
+if not ok and getmetatable(err) ~= Exit then
+  error("run_specs: " .. err, 0)
+elseif not ok and err.code ~= 0 then
+  error("run_specs: some specs failed", 0)
+end
