@@ -4,8 +4,8 @@
 --   luajit scripts/run_specs.lua [OPTION...] FILE...
 --
 -- The options are those of busted. With plain luajit the native parts are taken
--- from build/$ORRERY_PRESET (default release). Prints TAP. Ends by returning
--- or by an error, never by os.exit, so that the host closes its state and a leak
+-- from build/$ORRERY_PRESET (default release). Prints TAP. Ends by returning or
+-- by an error, never by os.exit, so that the host closes its state and a leak
 -- checker has something to say.
 
 local root = arg[0]:match("^(.*)/scripts/[^/]*$")
@@ -21,6 +21,17 @@ package.path = prepend(package.path,
 local preset = os.getenv("ORRERY_PRESET") or "release"
 package.cpath = prepend(package.cpath,
   ("%s/build/%s/lua/?.so"):format(root, preset))
+
+-- The TAP writer of busted fails itself on a file that is no Lua.
+for _, path in ipairs(arg) do
+  if path:find("%.lua$") then
+    local chunk, message = loadfile(path, "t")
+    if not chunk then
+      print("not ok 1 - " .. message)
+      error("run_specs: a spec file cannot be loaded", 0)
+    end
+  end
+end
 
 -- busted ends the process by os.exit. The host shall end it instead.
 local exit = os.exit
