@@ -17,8 +17,7 @@ static _Atomic uint64_t mark;   /* the number that fails; 0: none */
 /* Counts one allocation. Answers 1 when it must fail. */
 static int is_marked(void)
 {
-    uint64_t n =
-        atomic_fetch_add_explicit(&tried, 1, memory_order_relaxed) + 1;
+    uint64_t n = atomic_fetch_add_explicit(&tried, 1, memory_order_relaxed) + 1;
     return atomic_load_explicit(&mark, memory_order_relaxed) == n;
 }
 
@@ -44,7 +43,8 @@ void *orr_calloc(size_t count, size_t size)
 {
     if (count == 0 || size == 0)
         count = size = 1;
-    return checked(is_marked() ? NULL : calloc(count, size));
+    int fails = is_marked() || count > SIZE_MAX / size;
+    return checked(fails ? NULL : calloc(count, size));
 }
 
 void *orr_realloc(void *p, size_t size)
