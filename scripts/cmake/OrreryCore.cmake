@@ -1,0 +1,26 @@
+# liborrery.so: every layer below the host, and the text of the declarations.
+
+set(orr_core_sources "")
+foreach(layer base wire exec loop net sim redis lease blob)
+  file(GLOB found CONFIGURE_DEPENDS
+    "${CMAKE_CURRENT_SOURCE_DIR}/src/${layer}/*.c")
+  if(found)
+    list(APPEND orr_core_sources ${found})
+  else()
+    message(STATUS "Skipped: no sources in src/${layer}")
+  endif()
+endforeach()
+
+add_library(orrery SHARED ${orr_core_sources} "${ORR_CDEF_SOURCE}")
+target_include_directories(orrery
+  PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/src/include"
+  PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/src")
+target_link_libraries(orrery
+  PRIVATE orrery_flags PkgConfig::LIBCRYPTO
+  PUBLIC PkgConfig::LIBUV Threads::Threads m)
+set_target_properties(orrery PROPERTIES
+  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+if(NOT ORR_SANITIZE)
+  target_link_options(orrery PRIVATE LINKER:-z,defs)
+endif()
+install(TARGETS orrery DESTINATION lib)
