@@ -159,7 +159,7 @@ end
 ---@param args string[]
 function M.parse(args)
   local result = { parameters = {}, options = {}, rest = {} }
-  local i, err = 1, nil
+  local i = 1
   while i <= #args do
     local word = args[i]
     if word == "--" and result.command then
@@ -173,12 +173,14 @@ function M.parse(args)
       if word == "--version" and not result.command then
         result.command = by_name.version
       else
-        i, err = take_option(result, args, i)
-        if not i then return nil, err end
+        local last, err = take_option(result, args, i)
+        if not last then return nil, err end
+        i = last
       end
     elseif not result.command then
-      result.command, err = M.find(word)
-      if not result.command then return nil, err end
+      local command, err = M.find(word)
+      if not command then return nil, err end
+      result.command = command
     else
       result.parameters[#result.parameters + 1] = word
     end

@@ -32,13 +32,12 @@ local function variable_of(key)
 end
 M.variable_of = variable_of
 
-local by_key, by_loose_key, by_variable, all_keys = {}, {}, {}, {}
+local by_loose_key, by_variable, all_keys = {}, {}, {}
 local function loose(key) return (key:lower():gsub("_", "-")) end
 
 for _, option in ipairs(M.options) do
   all_keys[#all_keys + 1] = option.key
   by_variable[variable_of(option.key)] = option
-  by_key[option.key] = option
   by_loose_key[loose(option.key)] = option
   for _, alias in ipairs(option.aliases or {}) do
     by_loose_key[loose(alias)] = option

@@ -82,9 +82,8 @@ end
 --- host:port; an IPv6 host stands in brackets.
 function M.address(value)
   if type(value) == "string" then
-    local host, port = value:match("^%[([%x:.]+)%]:(%d+)$")
-    if not host then host, port = value:match("^([%w_.-]+):(%d+)$") end
-    port = tonumber(port)
+    local port = tonumber(value:match("^%[[%x:.]+%]:(%d+)$")
+      or value:match("^[%w_.-]+:(%d+)$"))
     if port and port <= 65535 then return value end
   end
   return nil, "an address of the form host:port"
