@@ -14,8 +14,9 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 
 add_library(orrery_flags INTERFACE)
-# Defined empty so that a file may define it too without a warning.
-target_compile_definitions(orrery_flags INTERFACE _GNU_SOURCE=)
+# POSIX is there for all; a file that needs more of the GNU library defines
+# _GNU_SOURCE at its top.
+target_compile_definitions(orrery_flags INTERFACE _DEFAULT_SOURCE=1)
 target_compile_options(orrery_flags INTERFACE
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
   -Wpointer-arith -Wundef -Wvla -Wformat=2

@@ -39,14 +39,14 @@ typedef enum orr_code {
     ORR_BAD_ARGUMENT = -36,       /* the arguments cannot be used */
     ORR_TOO_LARGE = -37,          /* body above the limit; both sizes told */
     ORR_OVERLOADED = -38,         /* the mailbox or the link is full */
-    ORR_EXPIRED_IN_QUEUE = -39,   /* deadline passed while waiting in the mailbox */
-    ORR_EXPIRED_IN_HANDLER = -40, /* deadline passed while the handler ran */
+    ORR_EXPIRED_IN_QUEUE = -39,   /* deadline passed in the mailbox */
+    ORR_EXPIRED_IN_HANDLER = -40, /* deadline passed in the handler */
     ORR_CANCELLED = -41,          /* the caller gave up */
-    ORR_CALLEE_DIED = -42,        /* the endpoint ended before it answered */
-    ORR_VERSION_MISMATCH = -43,   /* protocol, cluster or gateway differ */
-    ORR_REMOTE = -44,             /* the handler failed; its error is the cause */
-    ORR_EXPIRED_UNSENT = -45,     /* deadline passed before a connection stood */
-    ORR_EXPIRED_UNKNOWN = -46     /* deadline passed and the peer did not say where */
+    ORR_CALLEE_DIED = -42,        /* the endpoint ended unanswered */
+    ORR_VERSION_MISMATCH = -43,   /* protocol, cluster or gateway */
+    ORR_REMOTE = -44,             /* the handler failed; see the cause */
+    ORR_EXPIRED_UNSENT = -45,     /* deadline passed, no connection */
+    ORR_EXPIRED_UNKNOWN = -46     /* deadline passed, nobody knows where */
 } orr_code;
 
 /* A sentence for people beside a code: what, on what, why. */
@@ -77,31 +77,38 @@ int orr_abi(void);
 /* Name of a code in lower case, as Lua sees it: "not_started". Thread: any. */
 const char *orr_code_name(int code);
 
-/* Fills err (may be NULL) by a printf format and answers code. Thread: any. */
-int orr_error_set(orr_error *err, int code, const char *format, ...);
+/* Fills err (may be NULL) by a printf format and answers code. Text that does
+ * not fit is cut. Thread: any. */
+int orr_error_set(orr_error *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* All memory of the core comes from here. orr_alloc_fail_at(n) makes the n-th
- * allocation from now on fail once (0: none); for tests. Thread: any; the
- * counter is for one test thread. */
+ * allocation from now on fail once (0: none); for tests. A block of no bytes
+ * is a block: NULL always means failure. Thread: any; the n of fail_at counts
+ * the allocations of all threads. */
 void *orr_alloc(size_t size);
 void *orr_calloc(size_t count, size_t size);
 void *orr_realloc(void *p, size_t size);
 void orr_free(void *p);
 void orr_alloc_fail_at(uint64_t n);
-uint64_t orr_alloc_count(void);
+uint64_t orr_alloc_count(void); /* allocations so far, failed ones too */
 uint64_t orr_alloc_live(void); /* blocks alive now; a leak check for tests */
 
-/* Buffers. Answers ORR_OK, ORR_ENOMEM, or ORR_TOO_LARGE above max.
- * Thread: owner. */
+/* Buffers. Answers ORR_OK, ORR_ENOMEM, or ORR_TOO_LARGE above max; on failure
+ * the buffer is as it was. append borrows data, which must not be the buffer's
+ * own. Thread: owner. */
 int orr_buf_reserve(orr_buf *b, size_t more);
 int orr_buf_append(orr_buf *b, const void *data, size_t len);
 void orr_buf_reset(orr_buf *b);              /* keeps the memory */
 void orr_buf_free(orr_buf *b);               /* zeroes b */
 
+/* fork takes one draw from c; what the child draws later does not touch c.
+ * Thread: owner. */
 void orr_chance_seed(orr_chance *c, uint64_t seed);
-int orr_chance_seed_os(orr_chance *c);       /* from the operating system */
+int orr_chance_seed_os(orr_chance *c); /* ORR_OK or ORR_EIO */
 uint64_t orr_chance_next(orr_chance *c);
-uint64_t orr_chance_below(orr_chance *c, uint64_t bound); /* 0 .. bound-1 */
+/* 0 .. bound-1, each as likely; 0 when bound is 0. */
+uint64_t orr_chance_below(orr_chance *c, uint64_t bound);
 double orr_chance_real(orr_chance *c);       /* 0 <= x < 1 */
 void orr_chance_fork(orr_chance *c, orr_chance *child);
 void orr_chance_bytes(orr_chance *c, uint8_t *out, size_t len);
@@ -110,12 +117,14 @@ void orr_chance_bytes(orr_chance *c, uint8_t *out, size_t len);
 uint64_t orr_clock_mono_ns(void);
 uint64_t orr_clock_wall_ms(void);
 
+/* crc is 0, or the result for the bytes before these. Thread: any. */
 uint32_t orr_crc32c(uint32_t crc, const void *data, size_t len);
-/* out: 32 bytes. */
+/* out: 32 bytes. Answers ORR_OK or ORR_EIO. Thread: any. */
 int orr_sha256(const void *data, size_t len, uint8_t *out);
 
-/* Log lines: one line of text or JSON each. Levels as below. The sink is set
- * before threads exist. Thread: any. */
+/* Log lines: time, level, component, text; control characters are escaped, a
+ * line above 4096 bytes is cut. At first level WARN, to standard error.
+ * Thread: any. */
 typedef enum orr_log_level {
     ORR_LOG_DEBUG = 0,
     ORR_LOG_INFO = 1,
@@ -125,7 +134,11 @@ typedef enum orr_log_level {
 } orr_log_level;
 void orr_log_set_level(int level);
 int orr_log_level_get(void);
-int orr_log_set_file(const char *path); /* NULL: standard error */
+/* Appends to the file from now on, NULL: to standard error. The same path again
+ * opens it anew, for rotation; back to NULL only when no other thread logs.
+ * Answers ORR_OK, ORR_ENOENT, ORR_EACCES, ORR_EINVAL, ORR_ENOSPC, ORR_ENOMEM
+ * or ORR_EIO. */
+int orr_log_set_file(const char *path);
 void orr_log_write(int level, const char *component, const char *text);
 /* ffi:end */
 

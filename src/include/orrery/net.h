@@ -9,12 +9,19 @@
 #ifndef ORRERY_NET_H
 #define ORRERY_NET_H
 
-#include "orrery/exec.h"
+#include "orrery/loop.h"
 
 /* ffi:begin */
+/* The connections of one service on one executor: those it dialled and, when it
+ * listens, those it accepted. An executor can reach other hosts for a service
+ * only while it has a net for it. */
+typedef struct orr_net orr_net;
+
 typedef struct orr_net_options {
-    uint32_t frame_max;         /* body bytes; 0 = ORR_FRAME_MAX_DEFAULT */
-    uint32_t queue_max;         /* bytes waiting to be written; 0 = 64 MiB */
+    uint32_t frame_max;         /* body bytes; 0 = ORR_FRAME_MAX_DEFAULT;
+                                   4 KiB to 256 MiB */
+    uint32_t queue_max;         /* bytes waiting to be written on a connection;
+                                   0 = 64 MiB, at least a whole frame */
     uint32_t connections_max;   /* accepted and not closed; 0 = 1024 */
     uint64_t connect_timeout_ns;   /* 0 = 10 s */
     uint64_t handshake_timeout_ns; /* 0 = 10 s */
@@ -33,6 +40,28 @@ typedef struct orr_net_info {
     uint64_t bytes_in;
     uint64_t bytes_out;
 } orr_net_info;
+
+/* Gives the net of service s on the loop's executor; options may be NULL. The
+ * service must outlive it. NULL with err: ORR_ENOMEM, ORR_EINVAL, ORR_EEXIST
+ * (has one already). orr_sim_net is the same in simulation. Thread: owner. */
+orr_net *orr_net_new(orr_loop *loop, orr_service *s,
+                     const orr_net_options *options, orr_error *err);
+/* Listens on "host:port" or "[v6]:port", port 0 = any free one. bound (size
+ * bytes, NULL with 0: not wanted) receives the address with the real port. It
+ * does not set the address of the service. Answers ORR_OK, ORR_EINVAL,
+ * ORR_EADDRINUSE, ORR_EACCES, ORR_EEXIST (listens already), ORR_EIO,
+ * ORR_ENOMEM, ORR_ECLOSED. Thread: owner. */
+int orr_net_listen(orr_net *net, const char *address, char *bound, size_t size,
+                   orr_error *err);
+/* Stops listening, says goodbye with reason (NULL: a default) on every
+ * connection and closes it after what is queued was written, for 2 s at most.
+ * Calls that wait fail now. Later dials fail. Thread: owner. */
+void orr_net_close(orr_net *net, const char *reason);
+/* Closes, then frees. NULL is fine. Thread: owner; the executor must still
+ * exist unless its loop (or simulation) was freed before. */
+void orr_net_free(orr_net *net);
+/* Thread: owner. */
+void orr_net_info_get(const orr_net *net, orr_net_info *out);
 /* ffi:end */
 
 #endif

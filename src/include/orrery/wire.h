@@ -66,7 +66,8 @@ typedef struct orr_header {
     orr_token token;
 } orr_header;
 
-/* MessagePack tokens, one at a time. Strings point into the input. */
+/* MessagePack tokens, one at a time. Strings point into the input. Only the
+ * fields named beside the type are set. */
 typedef enum orr_pack_type {
     ORR_PACK_NIL = 0,
     ORR_PACK_FALSE = 1,
@@ -89,9 +90,17 @@ typedef struct orr_pack_token {
     const uint8_t *data;
 } orr_pack_token;
 
+enum {
+    ORR_PACK_DEPTH_DEFAULT = 64,
+    ORR_PACK_DEPTH_CAP = 256, /* a higher depth_max counts as this one */
+    ORR_PACK_NODES_DEFAULT = 1048576
+};
+
+/* A scalar has depth 0, a container one more than its deepest element. Every
+ * value is a node: scalars, keys and containers. */
 typedef struct orr_pack_limits {
-    uint32_t depth_max; /* nesting; 64 */
-    uint32_t nodes_max; /* values in one body; 1048576 */
+    uint32_t depth_max;
+    uint32_t nodes_max;
 } orr_pack_limits;
 
 typedef struct orr_unpacker {
@@ -102,12 +111,16 @@ typedef struct orr_unpacker {
 } orr_unpacker;
 
 /* Header. decode answers ORR_OK, ORR_EMORE (len < 64) or ORR_EPROTO (version,
- * kind). The checksum is apart, because it needs the body. Thread: any. */
+ * kind); h is filled then too, so that the caller can name what it met. The
+ * length is for the caller to hold to its limit. The checksum is apart, because
+ * it needs the body. Thread: any. */
 void orr_header_encode(const orr_header *h, uint8_t *out);
 int orr_header_decode(orr_header *h, const uint8_t *data, size_t len);
-uint32_t orr_header_checksum(const uint8_t *header, const uint8_t *body, size_t len);
+uint32_t orr_header_checksum(const uint8_t *header, const uint8_t *body,
+                             size_t len);
 
-/* Writers append one value. Answer ORR_OK, ORR_ENOMEM or ORR_TOO_LARGE. */
+/* Writers append one value in its shortest form, or nothing. Answer ORR_OK,
+ * ORR_ENOMEM or ORR_TOO_LARGE. Thread: owner of the buffer. */
 int orr_pack_nil(orr_buf *b);
 int orr_pack_bool(orr_buf *b, int value);
 int orr_pack_int(orr_buf *b, int64_t value);
@@ -122,13 +135,18 @@ int orr_pack_map(orr_buf *b, uint32_t count);
 
 /* Reader. next answers ORR_OK with a token, ORR_ENOENT at the end of the input,
  * ORR_EPROTO for anything else that is wrong: truncated, an ext type, a count
- * that the bytes left cannot hold, too many nodes. */
+ * that the bytes left or the nodes left cannot hold, too many nodes. On failure
+ * the reader stays where it was. init borrows data until the reader is done,
+ * and allows ORR_PACK_NODES_DEFAULT nodes. Thread: owner. */
 void orr_unpack_init(orr_unpacker *u, const void *data, size_t len);
 int orr_unpack_next(orr_unpacker *u, orr_pack_token *token);
-/* Skips one whole value. */
+/* Skips one whole value. Answers as next does. */
 int orr_unpack_skip(orr_unpacker *u, uint32_t depth_max);
 /* One pass over a whole body: is it a sequence of well-formed values inside the
- * limits? Gives the number of top-level values. */
+ * limits (NULL: the defaults)? Gives the number of top-level values, unless
+ * values is NULL. Answers ORR_OK or ORR_EPROTO. Afterwards the sum of all
+ * counts is known to fit, so containers may be allocated by them.
+ * Thread: any. */
 int orr_pack_check(const void *data, size_t len, const orr_pack_limits *limits,
                    uint32_t *values);
 /* ffi:end */
