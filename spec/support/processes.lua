@@ -31,6 +31,7 @@ function M.wait_until(check, timeout_ms, what)
     result = check()
   end
   tick:close()
+  uv.run("nowait") -- a closed handle is gone only after a turn
   if not result then
     error(("waited %d ms for %s"):format(timeout_ms, what()), 2)
   end
