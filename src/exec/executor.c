@@ -1,0 +1,496 @@
+/* The executor itself: its life, its turns, what it gives out, what it sends.
+ *
+ * Memory of an executor is reused, not freed, while others live: another thread
+ * may still hold a pointer to post to. What such a late post brings is thrown
+ * away when the memory is used again.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "exec_private.h"
+
+static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static orr_executor *pool;
+static uint32_t alive;
+
+static void free_list(orr_executor *ex, orr_msg *m)
+{
+    while (m != NULL) {
+        orr_msg *next = m->next;
+        orr__msg_free(ex, m);
+        m = next;
+    }
+}
+
+static orr_executor *from_pool(void)
+{
+    pthread_mutex_lock(&pool_lock);
+    orr_executor *ex = pool;
+    if (ex != NULL)
+        pool = ex->pool_next;
+    alive++;
+    pthread_mutex_unlock(&pool_lock);
+    if (ex != NULL)
+        return ex;
+    ex = orr_calloc(1, sizeof *ex);
+    if (ex != NULL) {
+        pthread_mutex_init(&ex->wake_lock, NULL);
+        return ex;
+    }
+    pthread_mutex_lock(&pool_lock);
+    alive--;
+    pthread_mutex_unlock(&pool_lock);
+    return NULL;
+}
+
+orr_executor *orr_executor_new(const orr_driver *d, uint32_t number,
+                               uint64_t seed)
+{
+    orr_executor *ex = from_pool();
+    if (ex == NULL)
+        return NULL;
+    free_list(ex, atomic_exchange(&ex->inbox, NULL));
+    pthread_mutex_lock(&ex->wake_lock);
+    ex->driver = *d;
+    ex->number = number;
+    ex->is_closed = false;
+    pthread_mutex_unlock(&ex->wake_lock);
+    orr_chance_seed(&ex->chance, seed);
+    ex->armed_ns = UINT64_MAX;
+    ex->now_is_fresh = false;
+    atomic_store(&ex->events, 0);
+    atomic_store(&ex->wakeups, 0);
+    ex->dropped = 0;
+    orr_executor_turn(ex);
+    return ex;
+}
+
+/* Frees what a table's items own; the tables keep their generations. */
+static void end_calls(orr_executor *ex)
+{
+    for (uint32_t i = 1; i < ex->calls.count; i++)
+        if (orr__call_at(ex, i) != NULL)
+            orr__call_free(ex, i);
+    orr__target *targets = ex->targets.items;
+    for (uint32_t i = 1; i < ex->targets.count; i++)
+        if (targets[i].is_used)
+            orr_executor_disconnect(ex,
+                                    orr__handle(i, targets[i].generation));
+    orr__timer *timers = ex->timers.items;
+    for (uint32_t i = 1; i < ex->timers.count; i++) {
+        if (!timers[i].is_used)
+            continue;
+        timers[i].is_used = false;
+        orr__table_give(&ex->timers, sizeof(orr__timer), i);
+    }
+    orr__active *actives = ex->actives.items;
+    for (uint32_t i = 1; i < ex->actives.count; i++) {
+        bool abandoned;
+        if (actives[i].msg == NULL)
+            continue;
+        orr_msg *m = orr__active_take(
+            ex, orr__handle(i, actives[i].generation), &abandoned);
+        orr__fail(ex, m, ORR_CALLEE_DIED, "the executor ended");
+    }
+}
+
+static void destroy(orr_executor *ex)
+{
+    free_list(ex, atomic_exchange(&ex->inbox, NULL));
+    orr__msgs_release(ex);
+    orr_free(ex->calls.items);
+    orr_free(ex->actives.items);
+    orr_free(ex->timers.items);
+    orr_free(ex->targets.items);
+    orr_free(ex->links.items);
+    orr_free(ex->heap);
+    orr_free(ex->fired);
+    pthread_mutex_destroy(&ex->wake_lock);
+    orr_free(ex);
+}
+
+void orr_executor_free(orr_executor *ex)
+{
+    if (ex == NULL)
+        return;
+    orr__msg_free(ex, ex->lent);
+    ex->lent = NULL;
+    end_calls(ex);
+    free_list(ex, ex->done.head);
+    free_list(ex, ex->cancels.head);
+    ex->failed = 0;
+    ex->done = (orr__queue){0};
+    ex->cancels = (orr__queue){0};
+    ex->heap_len = 0;
+    ex->fired_len = ex->fired_pos = 0;
+    ex->dirty = NULL;
+    ex->running = NULL;
+    orr__msgs_release(ex);
+    pthread_mutex_lock(&ex->wake_lock);
+    ex->is_closed = true;
+    pthread_mutex_unlock(&ex->wake_lock);
+    atomic_store(&ex->sleeping, 0);
+    free_list(ex, atomic_exchange(&ex->inbox, NULL));
+    pthread_mutex_lock(&pool_lock);
+    ex->pool_next = pool;
+    pool = ex;
+    orr_executor *last = --alive == 0 ? pool : NULL;
+    if (last != NULL)
+        pool = NULL;
+    pthread_mutex_unlock(&pool_lock);
+    while (last != NULL) {
+        orr_executor *next = last->pool_next;
+        destroy(last);
+        last = next;
+        if (last == NULL)
+            orr__depot_clear();
+    }
+}
+
+uint32_t orr_executor_number(const orr_executor *ex)
+{
+    return ex->number;
+}
+
+uint64_t orr_executor_now_ns(orr_executor *ex)
+{
+    ex->now_is_fresh = false;
+    return orr__now(ex);
+}
+
+uint64_t orr_executor_wall_ms(orr_executor *ex)
+{
+    return ex->driver.wall_ms(ex->driver.ctx);
+}
+
+orr_chance *orr_executor_chance(orr_executor *ex)
+{
+    return &ex->chance;
+}
+
+void *orr_executor_driver_ctx(orr_executor *ex)
+{
+    return ex->driver.ctx;
+}
+
+void orr_executor_info_get(orr_executor *ex, orr_executor_info *out)
+{
+    memset(out, 0, sizeof *out);
+    out->number = ex->number;
+    out->endpoints = ex->endpoints;
+    out->calls = ex->calls.used;
+    out->active = ex->actives.used;
+    out->timers = ex->timers.used;
+    out->links = ex->links.used;
+    out->events = atomic_load(&ex->events);
+    out->wakeups = atomic_load(&ex->wakeups);
+    out->dropped = ex->dropped;
+}
+
+/* Thread: any. The flag is cleared by who wakes, so that of many posts to a
+ * sleeping executor one pays for the wake-up. */
+void orr_executor_wake(orr_executor *ex)
+{
+    if (!atomic_exchange(&ex->sleeping, 0))
+        return;
+    pthread_mutex_lock(&ex->wake_lock);
+    if (!ex->is_closed) {
+        atomic_fetch_add(&ex->wakeups, 1);
+        ex->driver.wake(ex->driver.ctx);
+    }
+    pthread_mutex_unlock(&ex->wake_lock);
+}
+
+int orr_executor_try_sleep(orr_executor *ex)
+{
+    if (orr_executor_ready(ex))
+        return 0;
+    atomic_store_explicit(&ex->sleeping, 1, memory_order_seq_cst);
+    if (atomic_load_explicit(&ex->inbox, memory_order_seq_cst) == NULL)
+        return 1;
+    atomic_store(&ex->sleeping, 0);
+    return 0;
+}
+
+void orr_executor_awake(orr_executor *ex)
+{
+    atomic_store_explicit(&ex->sleeping, 0, memory_order_relaxed);
+    ex->now_is_fresh = false;
+}
+
+int orr_executor_ready(orr_executor *ex)
+{
+    return ex->done.head != NULL || ex->ready_head != NULL ||
+           ex->failed != 0 ||
+           ex->cancels.head != NULL || ex->fired_pos < ex->fired_len ||
+           atomic_load_explicit(&ex->inbox, memory_order_relaxed) != NULL;
+}
+
+/* --- turns ------------------------------------------------------------------ */
+
+static void receive(orr_executor *ex, orr_msg *m)
+{
+    switch (m->kind) {
+    case ORR_FRAME_ASK:
+    case ORR_FRAME_TELL:
+    case ORR__MSG_RUN:
+        orr__deliver(ex, m);
+        break;
+    case ORR_FRAME_REPLY:
+        orr__on_reply(ex, m);
+        break;
+    case ORR__MSG_REPLY_OUT:
+        orr__route_reply(ex, m);
+        break;
+    case ORR_FRAME_CANCEL:
+        orr__cancel_here(ex, m);
+        break;
+    default:
+        orr__msg_free(ex, m);
+        break;
+    }
+}
+
+static void take_inbox(orr_executor *ex)
+{
+    if (atomic_load_explicit(&ex->inbox, memory_order_relaxed) == NULL)
+        return;
+    orr_msg *stack =
+        atomic_exchange_explicit(&ex->inbox, NULL, memory_order_acquire);
+    orr_msg *list = NULL;
+    while (stack != NULL) { /* last in first: turn it round */
+        orr_msg *next = stack->next;
+        stack->next = list;
+        list = stack;
+        stack = next;
+    }
+    while (list != NULL) {
+        orr_msg *next = list->next;
+        receive(ex, list);
+        list = next;
+    }
+}
+
+static void fire(orr_executor *ex, uint32_t index)
+{
+    orr__timer *t = (orr__timer *)ex->timers.items + index;
+    t->heap_pos = ORR__NONE;
+    if (ex->fired_pos == ex->fired_len)
+        ex->fired_pos = ex->fired_len = 0;
+    if (ex->fired_len == ex->fired_cap) {
+        uint32_t cap = ex->fired_cap == 0 ? 64 : ex->fired_cap * 2;
+        uint32_t *fired = orr_realloc(ex->fired, cap * sizeof *fired);
+        if (fired == NULL) { /* try again in the next turn */
+            (void)orr__heap_push(ex, ex->now_ns, index, true);
+            return;
+        }
+        ex->fired = fired;
+        ex->fired_cap = cap;
+    }
+    t->is_fired = true;
+    ex->fired[ex->fired_len++] = index;
+}
+
+static void expire(orr_executor *ex)
+{
+    while (ex->heap_len > 0 && ex->heap[0].at_ns <= ex->now_ns) {
+        orr__heap_entry e = ex->heap[0];
+        orr__heap_remove(ex, 0);
+        if (e.is_timer)
+            fire(ex, e.index);
+        else
+            orr__call_expired(ex, e.index);
+    }
+}
+
+void orr_executor_turn(orr_executor *ex)
+{
+    ex->now_is_fresh = false;
+    uint64_t now = orr__now(ex);
+    ex->batch_end_ns = now + ORR_BATCH_NS;
+    ex->batch_left = ORR_BATCH_MAX;
+    take_inbox(ex);
+    expire(ex);
+}
+
+static void stop_running(orr_executor *ex)
+{
+    if (ex->running == NULL)
+        return;
+    atomic_store_explicit(&ex->running->running_since_ns, 0,
+                          memory_order_relaxed);
+    ex->running = NULL;
+}
+
+static bool next_failed(orr_executor *ex, orr_event *e)
+{
+    uint32_t slot = ex->failed;
+    if (slot == 0)
+        return false;
+    orr__call *c = (orr__call *)ex->calls.items + slot;
+    ex->failed = c->next;
+    c->next = 0;
+    e->kind = ORR_EVENT_REPLY;
+    e->call = slot;
+    e->status = c->status;
+    orr__call_free(ex, slot);
+    return true;
+}
+
+static bool next_reply(orr_executor *ex, orr_event *e)
+{
+    orr_msg *m = orr__queue_pop(&ex->done);
+    if (m == NULL)
+        return false;
+    orr__call_free(ex, m->call_slot);
+    e->kind = ORR_EVENT_REPLY;
+    e->call = m->call_slot;
+    e->status = m->status;
+    e->body = m->body.data;
+    e->body_len = m->body.len;
+    ex->lent = m;
+    return true;
+}
+
+static bool next_timer(orr_executor *ex, orr_event *e)
+{
+    while (ex->fired_pos < ex->fired_len) {
+        uint32_t index = ex->fired[ex->fired_pos++];
+        orr__timer *t = (orr__timer *)ex->timers.items + index;
+        uint32_t handle = orr__handle(index, t->generation);
+        bool is_cancelled = !t->is_used;
+        t->is_fired = false;
+        t->is_used = false;
+        orr__table_give(&ex->timers, sizeof(orr__timer), index);
+        if (is_cancelled)
+            continue;
+        e->kind = ORR_EVENT_TIMER;
+        e->call = handle;
+        return true;
+    }
+    return false;
+}
+
+static bool next_cancel(orr_executor *ex, orr_event *e)
+{
+    orr_msg *m = orr__queue_pop(&ex->cancels);
+    if (m == NULL)
+        return false;
+    e->kind = ORR_EVENT_CANCEL;
+    e->call = m->method;
+    orr__msg_free(ex, m);
+    return true;
+}
+
+static bool next_message(orr_executor *ex, orr_event *e)
+{
+    orr__endpoint *ep;
+    orr_msg *m;
+    while ((m = orr__mailbox_next(ex, &ep)) != NULL) {
+        e->ref = ep->ref;
+        e->endpoint = ep->slot;
+        if (m->kind == ORR__MSG_RUN) {
+            e->kind = ORR_EVENT_RUN;
+            e->call = m->method;
+            orr__msg_free(ex, m);
+        } else {
+            e->kind = ORR_EVENT_CALL;
+            e->method = m->method;
+            e->body = m->body.data;
+            e->body_len = m->body.len;
+            if (m->kind == ORR_FRAME_ASK) {
+                e->call = orr__active_new(ex, ep, m);
+                if (e->call == 0) {
+                    e->kind = ORR_EVENT_NONE;
+                    orr__fail(ex, m, ORR_OVERLOADED,
+                              "too many calls wait for an answer of %s",
+                              ep->name);
+                    continue;
+                }
+            } else {
+                ex->lent = m;
+            }
+        }
+        ex->running = ep;
+        uint64_t handled =
+            atomic_load_explicit(&ep->handled, memory_order_relaxed);
+        atomic_store_explicit(&ep->handled, handled + 1, memory_order_relaxed);
+        atomic_store_explicit(&ep->running_method, e->method,
+                              memory_order_relaxed);
+        atomic_store_explicit(&ep->running_since_ns, ex->now_ns,
+                              memory_order_relaxed);
+        return true;
+    }
+    return false;
+}
+
+static bool is_batch_over(orr_executor *ex)
+{
+    if (ex->batch_left == 0)
+        return true;
+    ex->batch_left--;
+    if (ex->batch_left % 16 != 0)
+        return false;
+    ex->now_is_fresh = false;
+    return orr__now(ex) >= ex->batch_end_ns;
+}
+
+void orr_executor_next(orr_executor *ex, orr_event *e)
+{
+    if (ex->lent != NULL) {
+        orr__msg_free(ex, ex->lent);
+        ex->lent = NULL;
+    }
+    stop_running(ex);
+    memset(e, 0, sizeof *e);
+    if (is_batch_over(ex))
+        return;
+    /* What runs now may take long: the next who needs the time reads it. */
+    ex->now_is_fresh = false;
+    if (next_failed(ex, e) || next_reply(ex, e) || next_timer(ex, e) || next_cancel(ex, e) ||
+        next_message(ex, e)) {
+        uint64_t events =
+            atomic_load_explicit(&ex->events, memory_order_relaxed);
+        atomic_store_explicit(&ex->events, events + 1, memory_order_relaxed);
+    }
+}
+
+/* --- timers ----------------------------------------------------------------- */
+
+int orr_executor_timer(orr_executor *ex, uint64_t delay_ns, uint32_t *timer)
+{
+    uint32_t index =
+        orr__table_take(&ex->timers, sizeof(orr__timer), ORR__CALLS_MAX);
+    if (index == 0)
+        return ORR_ENOMEM;
+    orr__timer *t = (orr__timer *)ex->timers.items + index;
+    t->generation = (t->generation + 1) & 0xfffu;
+    t->is_used = true;
+    t->is_fired = false;
+    uint64_t now = orr__now(ex);
+    uint64_t at = delay_ns > UINT64_MAX - 1 - now ? UINT64_MAX - 1
+                                                  : now + delay_ns;
+    if (orr__heap_push(ex, at, index, true) != ORR_OK) {
+        t->is_used = false;
+        orr__table_give(&ex->timers, sizeof(orr__timer), index);
+        return ORR_ENOMEM;
+    }
+    *timer = orr__handle(index, t->generation);
+    return ORR_OK;
+}
+
+int orr_executor_timer_cancel(orr_executor *ex, uint32_t timer)
+{
+    uint32_t index = timer & ORR__INDEX_MASK;
+    if (index == 0 || index >= ex->timers.count)
+        return ORR_ENOENT;
+    orr__timer *t = (orr__timer *)ex->timers.items + index;
+    if (!t->is_used || orr__handle(index, t->generation) != timer)
+        return ORR_ENOENT;
+    t->is_used = false;
+    if (t->is_fired)
+        return ORR_OK; /* its place in the fired list gives the slot back */
+    orr__heap_remove(ex, t->heap_pos);
+    orr__table_give(&ex->timers, sizeof(orr__timer), index);
+    return ORR_OK;
+}
