@@ -222,8 +222,8 @@ local function check_text_mode(path, text)
     for before, from, args in
       text:gmatch("([%w_.:]?)%f[%w_]" .. name .. "()%s*(%b())") do
       if before == "" or not before:find("[%w_.:]") then
-        local wanted = args:find('"t"', 1, true)
-        if not wanted then
+        -- Without arguments it is a function of that name of the file's own.
+        if args:find("%S", 2) ~= #args and not args:find('"t"', 1, true) then
           breach(path, line_of(text, from), "%s without the mode \"t\"", name)
         end
       end

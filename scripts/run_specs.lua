@@ -1,11 +1,12 @@
 -- Runs busted inside of the interpreter that runs this file.
 --
---   build/release/bin/orrery exec scripts/run_specs.lua -- [busted options] FILE...
---   luajit scripts/run_specs.lua [busted options] FILE...
+--   build/release/bin/orrery exec scripts/run_specs.lua -- [OPTION...] FILE...
+--   luajit scripts/run_specs.lua [OPTION...] FILE...
 --
--- With plain luajit the native parts are taken from build/$ORRERY_PRESET
--- (default release). Prints TAP. Ends by returning when all is well, so that
--- the host closes its state and a leak checker has something to say.
+-- The options are those of busted. With plain luajit the native parts are taken
+-- from build/$ORRERY_PRESET (default release). Prints TAP. Ends by returning
+-- when all is well, so that the host closes its state and a leak checker has
+-- something to say.
 
 local root = arg[0]:match("^(.*)/scripts/[^/]*$")
   or (arg[0]:match("^scripts/[^/]*$") and ".")
@@ -36,7 +37,7 @@ for _, option in ipairs(defaults) do given[#given + 1] = option end
 for _, option in ipairs(arg) do
   if option ~= "--" or #given > #defaults then given[#given + 1] = option end
 end
-arg = given -- luacheck: ignore 111
+arg = given -- luacheck: ignore 121
 
 local ok, err = xpcall(function()
   require("busted.runner")({ standalone = false })

@@ -18,9 +18,15 @@ target_include_directories(orrery
 target_link_libraries(orrery
   PRIVATE orrery_flags PkgConfig::LIBCRYPTO
   PUBLIC PkgConfig::LIBUV Threads::Threads m)
-set_target_properties(orrery PROPERTIES
-  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+# One file and its soname; liborrery.so is a link for compilers. Whoever has
+# loaded orrery.core gets the same library by dlopen of the soname.
+set_target_properties(orrery PROPERTIES SOVERSION ${PROJECT_VERSION_MAJOR})
 if(NOT ORR_SANITIZE)
   target_link_options(orrery PRIVATE LINKER:-z,defs)
 endif()
-install(TARGETS orrery DESTINATION lib)
+if(ORR_ROCK)
+  # LuaRocks copies links as files: a second library.
+  install(TARGETS orrery DESTINATION ${ORR_CLUADIR} NAMELINK_SKIP)
+else()
+  install(TARGETS orrery DESTINATION lib)
+endif()

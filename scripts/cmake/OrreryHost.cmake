@@ -20,8 +20,8 @@ target_include_directories(orrery_host_objects
 # build tree takes them from the checkout.
 target_compile_definitions(orrery_host_objects PUBLIC
   ORR_VERSION="${PROJECT_VERSION}"
-  ORR_INSTALL_LUADIR="../${ORR_LUADIR}"
-  ORR_INSTALL_CLUADIR="../${ORR_CLUADIR}"
+  ORR_INSTALL_LUADIR="../share/lua/5.1"
+  ORR_INSTALL_CLUADIR="../lib/lua/5.1"
   ORR_SOURCE_LUADIR="${CMAKE_CURRENT_SOURCE_DIR}/lua"
   ORR_BUILD_CLUADIR="${CMAKE_BINARY_DIR}/lua")
 
@@ -33,6 +33,15 @@ target_include_directories(orrery_host PUBLIC
 target_compile_definitions(orrery_host PUBLIC
   $<TARGET_PROPERTY:orrery_host_objects,INTERFACE_COMPILE_DEFINITIONS>)
 
+# From lib/lua/5.1/orrery to lib; in a rock the library is one folder up.
+if(ORR_ROCK)
+  set(orr_core_rpath "$ORIGIN/..")
+  set(orr_bin_rpath "$ORIGIN/../lib/lua/5.1")
+else()
+  set(orr_core_rpath "$ORIGIN/../../..")
+  set(orr_bin_rpath "$ORIGIN/../lib")
+endif()
+
 # No LuaJIT is linked: its symbols are those of the program that loads it.
 add_library(orrery_core_module MODULE $<TARGET_OBJECTS:orrery_host_objects>)
 target_link_libraries(orrery_core_module
@@ -40,7 +49,7 @@ target_link_libraries(orrery_core_module
 set_target_properties(orrery_core_module PROPERTIES
   OUTPUT_NAME core PREFIX "" SUFFIX .so
   LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/lua/orrery"
-  INSTALL_RPATH "$ORIGIN/../../..")
+  INSTALL_RPATH "${orr_core_rpath}")
 install(TARGETS orrery_core_module DESTINATION ${ORR_CLUADIR}/orrery)
 
 if(NOT EXISTS "${orr_host_main}")
@@ -53,5 +62,5 @@ target_link_libraries(orrery_main PRIVATE orrery_host orrery_flags
 # ENABLE_EXPORTS is -rdynamic: C modules take lua_* from this process.
 set_target_properties(orrery_main PROPERTIES
   OUTPUT_NAME orrery ENABLE_EXPORTS ON
-  INSTALL_RPATH "$ORIGIN/../lib")
-install(TARGETS orrery_main DESTINATION bin)
+  INSTALL_RPATH "${orr_bin_rpath}")
+install(TARGETS orrery_main DESTINATION ${ORR_BINDIR})

@@ -56,6 +56,8 @@ int orr__push_failure(lua_State *L, int code, const char *text);
 
 /* signals.c: counts SIGINT and SIGTERM from the first question on. */
 int orr__signals_count(orr_executor *wake);
+/* The executor goes away: it is not woken any more. */
+void orr__signals_forget(orr_executor *ex);
 
 /* spawn.c */
 int orr__core_spawn(lua_State *L);

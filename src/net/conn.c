@@ -641,7 +641,11 @@ static void link_release(orr_link *l)
 
     assert(c->refs > 0);
     c->refs--;
-    if (c->refs == 0 && c->state == ORR_CONN_CLOSED)
+    if (c->refs > 0)
+        return;
+    if (c->env == NULL)
+        orr__conn_free(c);
+    else if (c->state == ORR_CONN_CLOSED)
         c->env->soon(c->env, 0);
 }
 
@@ -707,6 +711,14 @@ int orr__conn_is_done(const orr_conn *c)
 {
     return c->state == ORR_CONN_CLOSED && c->stream == NULL && c->refs == 0 &&
            c->pins == 0 && !c->link.dirty;
+}
+
+void orr__conn_orphan(orr_conn *c)
+{
+    assert(c->state == ORR_CONN_CLOSED && c->stream == NULL && c->pins == 0);
+    c->env = NULL;
+    if (c->refs == 0)
+        orr__conn_free(c);
 }
 
 void orr__conn_free(orr_conn *c)

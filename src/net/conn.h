@@ -71,6 +71,9 @@ orr_conn *orr__conn_new(orr_conn_env *env, const char *peer, int accepted,
 /* Only when it is CLOSED, without a stream and unused. */
 void orr__conn_free(orr_conn *c);
 int orr__conn_is_done(const orr_conn *c);
+/* The env goes away after c is CLOSED without a stream: c goes with its last
+ * user. */
+void orr__conn_orphan(orr_conn *c);
 
 /* From the transport. */
 void orr__conn_connected(orr_conn *c, uint64_t now_ns);

@@ -101,7 +101,7 @@ static unsigned key_of(const orr_pack_token *t)
 
 static int read_value(orr_hello *h, unsigned key, orr_unpacker *u)
 {
-    uint64_t value;
+    uint64_t value = 0;
     int rc;
 
     switch (key) {

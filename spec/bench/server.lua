@@ -1,0 +1,23 @@
+-- The other process of the rpc group: an endpoint that echoes and adds.
+-- Prints its address, ends when its standard input does.
+
+local uv = require("luv")
+local orrery = require("orrery")
+
+local Echo = orrery.endpoint("echo", { echo = {}, add = {}, table = {} })
+function Echo:init() self.sum = 0 end
+function Echo:echo(bytes) return bytes end
+function Echo:add(k) self.sum = self.sum + k; return self.sum end
+function Echo:table(t) return { id = t.id, ok = true } end
+
+local service = assert(orrery.service { bind = "127.0.0.1:0" })
+local server = assert(service:start(Echo, { id = "echo" }))
+print(server.address)
+io.stdout:flush()
+
+local input = uv.new_pipe(false)
+input:open(0)
+input:read_start(function(_, data)
+  if data == nil then os.exit(0) end
+end)
+orrery.run(service)
