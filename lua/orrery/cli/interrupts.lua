@@ -4,34 +4,35 @@
 -- what the future does, or nil and the error "interrupted". The work itself
 -- goes on; the caller decides what becomes of it.
 
+--
+-- The core counts signals and wakes the loop of the main executor; a check handle
+-- looks at the count once a turn of that loop, so an idle process stays idle.
+
+local core = require("orrery.core")
 local uv = require("luv")
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 
 local M = {}
 
-local SIGNALS = { "sigint", "sigterm" }
-
 local Interrupts = {}
 Interrupts.__index = Interrupts
 
 --- Begins to watch. on_signal(count) is optional and runs at each signal.
 function M.watch(on_signal)
-  local interrupts = setmetatable({ count = 0, _handles = {}, _waiting = nil },
+  local first = core.interrupted()
+  local interrupts = setmetatable({ count = 0, _handle = uv.new_check() },
     Interrupts)
-  for i, name in ipairs(SIGNALS) do
-    local handle = uv.new_signal()
-    handle:start(name, function()
-      interrupts.count = interrupts.count + 1
-      interrupts.last = name
-      local waiting = interrupts._waiting
-      interrupts._waiting = nil
-      if waiting then waiting:resolve(true) end
-      if on_signal then on_signal(interrupts.count) end
-    end)
-    handle:unref()
-    interrupts._handles[i] = handle
-  end
+  interrupts._handle:start(function()
+    local count = core.interrupted() - first
+    if count == interrupts.count then return end
+    interrupts.count = count
+    local waiting = interrupts._waiting
+    interrupts._waiting = nil
+    if waiting then waiting:resolve(true) end
+    if on_signal then on_signal(count) end
+  end)
+  interrupts._handle:unref()
   return interrupts
 end
 
@@ -54,9 +55,7 @@ function Interrupts:await(future)
 end
 
 function Interrupts:close()
-  for _, handle in ipairs(self._handles) do
-    if not handle:is_closing() then handle:close() end
-  end
+  if not self._handle:is_closing() then self._handle:close() end
 end
 
 return M

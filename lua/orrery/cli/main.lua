@@ -21,11 +21,11 @@ local function usage_failure(err)
 end
 
 local function exec(args)
-  local rest = {}
+  local words = { args[2] }
   for i = 3, #args do
-    if not (i == 3 and args[i] == "--") then rest[#rest + 1] = args[i] end
+    if not (i == 3 and args[i] == "--") then words[#words + 1] = args[i] end
   end
-  return require("orrery.host_exec").exec(args[2], rest)
+  return require("orrery.host_exec").main(words)
 end
 
 local function is_script(args)

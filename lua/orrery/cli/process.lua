@@ -27,7 +27,7 @@ end
 local function tell_ready(context, process)
   local path = context.options["ready-file"]
   if not path then return true end
-  local ok, why = write_ready_file(path, ("%s %d\n"):format(process.address,
+  local ok, why = write_ready_file(path, ("%s\n%d\n"):format(process.address,
     uv.os_getpid()))
   if ok then return true end
   return nil, errors.new("io", ("cannot write the ready file: %s"):format(why))

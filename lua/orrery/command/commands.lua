@@ -16,7 +16,7 @@ local JSON = {
 }
 local READY_FILE = {
   name = "ready-file", value = "FILE",
-  help = "Write address and process id to FILE when everything serves.",
+  help = "Write address and process id, a line each, to FILE when ready.",
 }
 local DATA = {
   name = "data", value = "DIR", keys = { "data.directory" },
