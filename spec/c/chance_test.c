@@ -76,8 +76,8 @@ static void below_stays_below_and_reaches_every_value(void **state)
     assert_int_equal(orr_chance_below(&c, 1), 0);
 }
 
-/* With a bound of 3/4 of 2^64 a plain remainder would give the lowest third of
- * the results twice as often as the others. */
+/* With a bound of 3/4 of 2^64 one draw a result would give every third result
+ * twice as often as the others. */
 static void below_favours_nobody_at_huge_bounds(void **state)
 {
     (void)state;
@@ -88,7 +88,7 @@ static void below_favours_nobody_at_huge_bounds(void **state)
     for (int i = 0; i < 30000; i++) {
         uint64_t x = orr_chance_below(&c, bound);
         assert_true(x < bound);
-        thirds[x >> 62]++;
+        thirds[x % 3]++;
     }
     for (int i = 0; i < 3; i++)
         assert_in_range(thirds[i], 9500, 10500);

@@ -44,7 +44,8 @@ void *orr_calloc(size_t count, size_t size)
 {
     if (count == 0 || size == 0)
         count = size = 1;
-    return checked(is_marked() ? NULL : calloc(count, size));
+    int fails = is_marked() || count > SIZE_MAX / size;
+    return checked(fails ? NULL : calloc(count, size));
 }
 
 void *orr_realloc(void *p, size_t size)

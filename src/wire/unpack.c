@@ -1,9 +1,7 @@
 /* The MessagePack reader: one token, one whole value, one whole body.
  *
- * Whole values are walked without recursion. Per open container the stack
- * keeps how many values it still waits for; `owed` is their sum. Each of them
- * needs a byte, so a header that promises more than the bytes left can keep,
- * beside what is owed already, is refused when it is met.
+ * Whole values are walked without recursion. Per open container a bounded
+ * stack keeps how many values it still waits for; `owed` is their sum.
  */
 #include "pack_inline.h"
 
@@ -43,7 +41,7 @@ static int walk(orr_unpacker *u, uint32_t depth_max)
         /* Fits: the reader held the values to the nodes left. */
         uint32_t count = t.type == ORR_PACK_MAP ? t.size * 2 : t.size;
         owed += count;
-        if (depth == depth_max || owed > u->len - u->pos)
+        if (depth == depth_max)
             return ORR_EPROTO;
         waits[depth++] = count;
     }
