@@ -28,7 +28,7 @@ local lua_layers = {
   { "core" },
   { "native", "util" },
   { "rpc" },
-  { "init" },
+  { "init", "host_exec" },
   { "gateway", "heartbeat", "ha", "blob", "job", "task" },
   { "dispatcher", "resource_manager", "job_master", "task_executor" },
   { "cluster", "client", "command", "testing" },

@@ -13,6 +13,7 @@ foreach(name base wire exec loop net sim)
   endif()
 endforeach()
 
+file(MAKE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/generated")
 set(ORR_CDEF_SOURCE "${CMAKE_CURRENT_BINARY_DIR}/generated/cdef.c")
 set(orr_gen_cdef "${CMAKE_CURRENT_SOURCE_DIR}/scripts/gen_cdef.lua")
 add_custom_command(

@@ -26,7 +26,8 @@ if(NOT ORR_SANITIZE)
 endif()
 if(ORR_ROCK)
   # LuaRocks copies links as files: a second library.
-  install(TARGETS orrery DESTINATION ${ORR_CLUADIR} NAMELINK_SKIP)
+  install(TARGETS orrery
+    LIBRARY DESTINATION ${ORR_CLUADIR} NAMELINK_SKIP)
 else()
   install(TARGETS orrery DESTINATION lib)
 endif()
