@@ -313,6 +313,22 @@ static int bound_connect(lua_State *L)
     return 1;
 }
 
+/* target(service, slot, token) -> target */
+static int bound_target(lua_State *L)
+{
+    orr_executor *ex = executor_of(L);
+    orr_service *s = check_pointer(L, 1, "a service");
+    orr_token token;
+    uint32_t target;
+    int has_token = read_token(L, 3, &token);
+    int rc = orr_executor_target(ex, s, (uint32_t)luaL_checknumber(L, 2),
+                                 has_token ? &token : NULL, &target);
+    if (rc != ORR_OK)
+        return orr__push_failure(L, rc, orr_code_name(rc));
+    lua_pushnumber(L, target);
+    return 1;
+}
+
 static int bound_disconnect(lua_State *L)
 {
     orr_executor_disconnect(executor_of(L), (uint32_t)luaL_checknumber(L, 1));
@@ -398,6 +414,7 @@ static const luaL_Reg functions[] = {
     {"reply", bound_reply},
     {"reply_error", bound_reply_error},
     {"connect", bound_connect},
+    {"target", bound_target},
     {"disconnect", bound_disconnect},
     {"cancel", bound_cancel},
     {"timer", bound_timer},

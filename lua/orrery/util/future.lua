@@ -193,7 +193,7 @@ local function follow(out, fn, argument)
   local context = context_now()
   task.start(context, function(_, value, err)
     if err ~= nil then out:reject(err) else out:resolve(value) end
-  end, false, fn, argument)
+  end, false, false, fn, argument)
 end
 
 --- Future of fn(value); an error passes by.

@@ -29,6 +29,7 @@ local DRAIN_MAX = 4096
 ---@field context table
 ---@field done fun(task: orrery.Task, value: any, err: any)
 ---@field call any for the owner of done
+---@field method any likewise
 
 local DONE = {}
 local pool, idle = {}, 0
@@ -67,16 +68,19 @@ local function after(task, before, ok, tag, value, err)
 end
 
 --- Runs fn(...) as a task until it ends or waits. done(task, value, err) is
--- called once, outside of the coroutine; call is kept in the task for it.
-function M.start(context, done, call, fn, ...)
+-- called once, outside of the coroutine; call and method are kept in the
+-- task for it.
+function M.start(context, done, call, method, fn, ...)
   local task
   if idle > 0 then
     task = pool[idle]
     idle = idle - 1
   else
-    task = { co = create(body), context = false, done = false, call = false }
+    task = { co = create(body), context = false, done = false, call = false,
+      method = false }
   end
-  task.context, task.done, task.call = context, done, call
+  task.context, task.done = context, done
+  task.call, task.method = call, method
   local before = current
   current = task
   return after(task, before, resume_co(task.co, fn, ...))
@@ -185,7 +189,7 @@ function M.drain()
     if kind == RESUME then
       M.resume(a, b, c)
     elseif not a[1].gone then
-      M.start(a[1], detached, false, a[2], b, c)
+      M.start(a[1], detached, false, false, a[2], b, c)
     end
     budget = budget - 1
   end
