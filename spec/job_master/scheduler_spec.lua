@@ -126,12 +126,12 @@ describe("scheduler", function()
       w.run()
       for i, t in ipairs({ "2_1_0", "1_0_0", "1_1_0", "2_0_0" }) do
         assert(w.s:task_state(w.id(t), "FINISHED", nil, {
-          accumulators = { n = { "count", i } },
+          accumulators = { n = { "counter", i } },
           collected = { out = { t } },
         }))
       end
       assert.equal("FINISHED", w.s.job.state)
-      assert.equal(10, w.s.result.accumulators.n.value)
+      assert.equal(10, w.s.result.accumulators.n[2])
       assert.same({ "1_0_0", "1_1_0", "2_0_0", "2_1_0" },
         w.s.result.collected.out)
       assert.equal(2, #w.acts("free_slot"))
@@ -146,7 +146,7 @@ describe("scheduler", function()
     assert(w.s:task_state(w.id("2_1_0"), "FINISHED", nil,
       { accumulators = { n = { "nonsense", 1 } } }))
     assert.equal("RESTARTING", w.s.job.state)
-    assert.matches("unknown kind nonsense", w.s.exceptions[1].error.message)
+    assert.matches("the unknown kind "nonsense"", w.s.exceptions[1].error.message)
   end)
 
   it("B-06 B-12 a failed task restarts its region after delay and cancellation",

@@ -23,10 +23,10 @@
 --   { kind = "status", status }
 --   { kind = "terminal", status }                 nothing follows it
 local errors = require("orrery.util.errors")
+local results = require("orrery.job.result")
 local sorted = require("orrery.util.sorted")
 local graphs = require("orrery.job_master.graph")
 local pools = require("orrery.job_master.slot_pool")
-local results = require("orrery.job_master.result")
 local splits = require("orrery.job_master.splits")
 local states = require("orrery.job_master.states")
 
@@ -154,7 +154,10 @@ end
 local function is_unrecoverable(err)
   local at, depth = err, 0
   while type(at) == "table" and depth < 16 do
-    if at.context and at.context.recoverable == false then return true end
+    if at.code == "job_invalid"
+      or (at.context and at.context.recoverable == false) then
+      return true
+    end
     at, depth = at.cause, depth + 1
   end
   return false
