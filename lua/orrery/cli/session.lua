@@ -1,5 +1,5 @@
---- What commands that talk to a cluster share: connect, work, tell failures, and
--- leave with 130 on Ctrl-C.
+--- What commands that talk to a cluster share: connect, work, tell failures,
+-- and leave with 130 on Ctrl-C.
 
 local client = require("orrery.client")
 local exit_codes = require("orrery.cli.exit_codes")
@@ -20,8 +20,8 @@ local function leave_at_once()
   os.exit(exit_codes.INTERRUPTED)
 end
 
---- Connects and calls work(cluster); answers the exit code that work answers, or
--- tells its nil, err. A Ctrl-C leaves at once.
+--- Connects and calls work(cluster); answers the exit code that work answers,
+-- or tells its nil, err. A Ctrl-C leaves at once.
 function M.with_cluster(context, work)
   local interrupts = interrupts_module.watch(leave_at_once)
   local cluster, err = client.connect(M.address(context.config), {

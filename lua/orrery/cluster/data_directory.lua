@@ -1,6 +1,6 @@
---- The folder of one process: made, proven writable, and removed at the end when
--- it was a temporary one. Called before the event loop serves anybody, so plain
--- blocking calls are fine here.
+--- The folder of one process: made, proven writable, and removed at the end
+-- when it was a temporary one. Called before the event loop serves anybody, so
+-- plain blocking calls are fine here.
 
 local uv = require("luv")
 local errors = require("orrery.util.errors")

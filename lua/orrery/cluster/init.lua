@@ -12,22 +12,20 @@ local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 local data_directory = require("orrery.cluster.data_directory")
 local introspection = require("orrery.cluster.introspection")
-local lib = require("orrery.native.lib")
+local log = require("orrery.native.log")
 local option_types = require("orrery.util.option_types")
 local orrery = require("orrery")
 
 local M = {}
 
-local LOG_LEVELS = { debug = 0, info = 1, warn = 2, error = 3, off = 4 }
-
 local function start_log(config)
-  lib.C.orr_log_set_level(LOG_LEVELS[config:get("log.level")])
+  log.set_level(config:get("log.level"))
   local path = config:get("log.file")
-  if path ~= "" and lib.C.orr_log_set_file(path) ~= 0 then
-    return nil, errors.new("bad_log_file", ("cannot write the log file %s; "
-      .. "log.file names another"):format(path))
-  end
-  return true
+  if path == "" then return true end
+  local ok, err = log.set_file(path)
+  if ok then return true end
+  return nil, errors.new("bad_log_file", ("cannot write the log file %s; "
+    .. "log.file names another"):format(path), { cause = err })
 end
 
 --- Can only processes of this machine reach the host?

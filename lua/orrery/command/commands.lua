@@ -1,8 +1,8 @@
 --- The commands, one row each. Parsing, usage, help, nearest matches and
 -- docs/cli.md come from these rows and from nothing else.
 --
--- parameters: { name, optional, many }. options: name without dashes, short,
--- value (name of its value; none = a switch), type (of orrery.util.option_types,
+-- parameters: { name, optional }. options: name without dashes, short, value
+-- (the name of its value; none = a switch), type (of orrery.util.option_types,
 -- default string), keys (configuration keys that it sets), help. changes = the
 -- command changes a cluster. module = the Lua module whose run(context) does it.
 
@@ -138,7 +138,8 @@ return {
   {
     name = "exec",
     summary = "Run a Lua script with Orrery's modules, as lua does",
-    parameters = { { name = "FILE", help = "The script; - is standard input." } },
+    parameters = { { name = "FILE",
+      help = "The script; - is standard input." } },
     rest = "Arguments of the script, in arg and ...",
     options = {},
     examples = { "orrery exec examples/01_counter_server.lua" },
