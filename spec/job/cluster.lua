@@ -131,6 +131,9 @@ function Cluster:_transport(vertex, subtask)
     finish = function(channel, sequence)
       cluster:_post("d" .. channel, function()
         consumer(channel):on_finish(channel, sequence)
+        cluster:_post("c" .. channel, function()
+          cluster.producers[channel]:on_confirm(channel)
+        end)
       end)
       return true
     end,

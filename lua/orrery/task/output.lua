@@ -106,6 +106,7 @@ function M.new(options)
     lanes = {},       -- all, in order
     by_id = {},       -- channel id -> lane
     blocked = 0,
+    unconfirmed = 0,  -- ends told, not yet confirmed by the consumer
     retry = false,    -- the transport was full: pump again a little later
     records_out = 0,
     bytes_out = 0,
@@ -159,7 +160,9 @@ function Outputs:grant(id, n)
 end
 
 --- Ends every channel: closes the batches, sends what credits allow. True when
--- all ends are told; to be called again until then.
+-- all ends are told and confirmed; to be called again until then. The
+-- confirmation matters: a producer that is gone cannot say that its last
+-- buffers were lost.
 function Outputs:finish()
   local all = true
   for _, lane in ipairs(self.lanes) do
@@ -171,6 +174,7 @@ function Outputs:finish()
         local ok, err = self.send_finish(sender.id, sender.sequence)
         if ok then
           lane.ended = true
+          self.unconfirmed = self.unconfirmed + 1
         elseif err and err.code == "overloaded" then
           self.retry = true
           all = false
@@ -182,7 +186,46 @@ function Outputs:finish()
       end
     end
   end
-  return all
+  return all and self.unconfirmed == 0
+end
+
+--- The consumer of a channel has everything up to its end.
+function Outputs:confirm(id)
+  local lane = self.by_id[id]
+  if not lane or not lane.ended or lane.confirmed then
+    return nil, errors.new("channel_broken", string.format(
+      "channel %s: an end was confirmed that was not told", tostring(id)))
+  end
+  lane.confirmed = true
+  self.unconfirmed = self.unconfirmed - 1
+  return true
+end
+
+--- What a consumer says of a channel when asked: lost buffers are an error,
+-- lost credits are made up for.
+function Outputs:settle(id, received, given)
+  local lane = self.by_id[id]
+  if not lane then return true end
+  local sender = lane.sender
+  if received < sender.sequence then
+    return nil, errors.new("channel_broken", string.format("channel %s: %d "
+      .. "buffers were sent, %d came; messages were lost", id, sender.sequence,
+      received))
+  end
+  local ok, err = sender:settle(given)
+  if not ok then return nil, err end
+  self:_pump_lane(lane)
+  return true
+end
+
+--- Channels that wait for credits, in order.
+function Outputs:stuck()
+  local ids = {}
+  for _, lane in ipairs(self.lanes) do
+    local sender = lane.sender
+    if sender.first <= sender.last then ids[#ids + 1] = sender.id end
+  end
+  return ids
 end
 
 --- Buffers that wait for credits, over all channels.

@@ -14,7 +14,8 @@
 -- whole of back pressure: no credits, no work, no credits given back.
 --
 -- transport:
---   data(channel, sequence, bytes) -> true | nil, err     finish(channel, n)
+--   data(channel, sequence, bytes) -> true | nil, err
+--   finish(channel, sequence)      -> the same; answered by on_confirm
 --   credit(channel, n)             request_split()  answered by on_split
 --   now() -> ms                    wake()  the owner should call step soon
 
@@ -448,6 +449,31 @@ function Task:on_credit(channel, n)
   local ok, granted, err = pcall(self.outputs.grant, self.outputs, channel, n)
   if not ok then return check(self, nil, granted) end
   return check(self, granted, err)
+end
+
+--- A consumer has everything up to the end of a channel.
+function Task:on_confirm(channel)
+  if M.TERMINAL[self.state] then return end
+  return check(self, self.outputs:confirm(channel))
+end
+
+--- What a consumer says of a channel that waits for credits.
+function Task:on_settle(channel, received, given)
+  if M.TERMINAL[self.state] then return end
+  local ok, settled, err = pcall(self.outputs.settle, self.outputs, channel,
+    received, given)
+  if not ok then return check(self, nil, settled) end
+  return check(self, settled, err)
+end
+
+--- Buffers of an input channel: received, and credits given back.
+function Task:channel_state(channel)
+  local receiver = self.inputs.by_id[channel]
+  if not receiver then
+    return nil, errors.new("bad_argument", "no input channel "
+      .. tostring(channel))
+  end
+  return { receiver.received, receiver.given }
 end
 
 --- What is going on, for progress and for people.
