@@ -18,9 +18,9 @@ end
 local ENDLESS = [[
 local orrery = require("orrery")
 local job = orrery.job("endless")
-job:source(orrery.sources.sequence(1, 1e15), { name = "numbers" })
+job:source(orrery.sources.numbers({ rate = 1000 }), { name = "n" })
   :map("same", function(n) return n end)
-  :sink(orrery.sinks.discard())
+  :sink(orrery.sinks.discard("out"))
 return job
 ]]
 
@@ -158,9 +158,9 @@ describe("jobs on orrery up", function()
       job_file([[
 local orrery = require("orrery")
 local job = orrery.job("thrower")
-job:source(orrery.sources.sequence(1, 10))
+job:source(orrery.sources.numbers({ from = 1, to = 10 }))
   :map("explode", function() error("kaboom") end)
-  :sink(orrery.sinks.discard())
+  :sink(orrery.sinks.discard("out"))
 return job
 ]]) }
     assert.equal(1, code)

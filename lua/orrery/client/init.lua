@@ -41,6 +41,9 @@ function M.prepare(file, args, options)
   if options and options.parallelism then
     job:set_default_parallelism(options.parallelism)
   end
+  local ok
+  ok, err = job:check()
+  if not ok then return nil, err end
   local bytes, key = bundle.pack(loaded, core, sha256.hex)
   local plan
   plan, err = plan_module.make(job, { job_id = ids.new(uv.random),

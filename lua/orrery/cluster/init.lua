@@ -51,8 +51,7 @@ local function start_service(config, role)
   service, err = orrery.service { bind = address, name = role,
     cluster_id = config:get("cluster.id") }
   if service then return service end
-  if errors.is(err) and (err.code == "eaddrinuse"
-    or err.code == "address_in_use") then
+  if errors.is(err) and err.code == "address_in_use" then
     return nil, errors.new("address_in_use", ("%s is in use by another "
       .. "process; %s = N (--port N) takes another port, 0 a free one")
       :format(address, port_key))
