@@ -19,6 +19,10 @@ file(GLOB orr_test_sources CONFIGURE_DEPENDS "${orr_spec}/c/*_test.c")
 if(NOT orr_test_sources)
   message(STATUS "Skipped: no C tests in spec/c")
 endif()
+if(ORR_FUZZ)
+  # Such a build is for the fuzz targets alone.
+  set(orr_test_sources "")
+endif()
 foreach(source IN LISTS orr_test_sources)
   cmake_path(GET source STEM name)
   # The tests of the host need a Lua of their own.

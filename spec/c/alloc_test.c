@@ -132,8 +132,8 @@ static void threads_share_the_counters(void **state)
     uint64_t failures[THREADS] = {0};
     orr_alloc_fail_at(ROUNDS);
     for (int i = 0; i < THREADS; i++)
-        assert_int_equal(
-            pthread_create(&threads[i], NULL, churn, &failures[i]), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, &failures[i]),
+                         0);
     uint64_t sum = 0;
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);

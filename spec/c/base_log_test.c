@@ -137,7 +137,10 @@ static void control_characters_are_escaped(void **state)
 {
     (void)state;
     orr_log_write(ORR_LOG_WARN, "a\nb",
-                  "1\n2\r3\t4\x1b[31m5\x7f" "6\x01" "7 \xc2\x9b" "8");
+                  "1\n2\r3\t4\x1b[31m5\x7f"
+                  "6\x01"
+                  "7 \xc2\x9b"
+                  "8");
     assert_string_equal(only_line(),
                         " WARN  a\\nb 1\\n2\\r3\\t4\\x1b[31m5\\x7f6\\x017 "
                         "\\u009b8\n");
@@ -173,8 +176,7 @@ static void a_long_line_is_cut_and_says_so(void **state)
     text[sizeof text - 1] = 0;
     assert_int_equal(truncate(path, 0), 0);
     orr_logf(ORR_LOG_WARN, "c", "%s", text);
-    assert_in_range(strlen(only_line()), LINE - 8 - TIME_LEN,
-                    LINE - TIME_LEN);
+    assert_in_range(strlen(only_line()), LINE - 8 - TIME_LEN, LINE - TIME_LEN);
     assert_non_null(strstr(content, "\\n [cut]\n"));
 }
 
@@ -262,8 +264,8 @@ static void lines_that_reach_nobody_are_counted_and_told(void **state)
     orr_log_write(ORR_LOG_WARN, "c", "and on");
     read_file(path);
     assert_non_null(strstr(content, " WARN  c back\n"));
-    assert_non_null(strstr(
-        content, " ERROR log lines that could not be written: 2\n"));
+    assert_non_null(
+        strstr(content, " ERROR log lines that could not be written: 2\n"));
     assert_non_null(strstr(content, "and on\n"));
     assert_null(strstr(strstr(content, "written: 2") + 1, "written"));
 }

@@ -1,4 +1,4 @@
-/* Executors on a clock that the test moves, with links that the test carries. */
+/* Executors on a clock that the test moves, links that the test carries. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <setjmp.h>
@@ -11,7 +11,7 @@
 
 #include "orrery/exec.h"
 
-/* --- a world: executors, a clock, one wire between each pair ----------------- */
+/* --- a world: executors, a clock, one wire between each pair -------------- */
 
 typedef struct world world;
 
@@ -200,7 +200,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- helpers ------------------------------------------------------------------ */
+/* --- helpers -------------------------------------------------------------- */
 
 static uint32_t open_endpoint(node *n, const char *name,
                               const orr_endpoint_options *more)
@@ -213,9 +213,9 @@ static uint32_t open_endpoint(node *n, const char *name,
     o.methods = methods;
     o.methods_len = sizeof methods;
     assert_int_equal(orr_endpoint_open(n->ex, n->service, &o, &slot), ORR_OK);
-    assert_int_equal(orr_endpoint_set_state(n->ex, n->service, slot,
-                                            ORR_ENDPOINT_STARTED),
-                     ORR_OK);
+    assert_int_equal(
+        orr_endpoint_set_state(n->ex, n->service, slot, ORR_ENDPOINT_STARTED),
+        ORR_OK);
     return slot;
 }
 
@@ -284,9 +284,9 @@ static uint32_t ask(node *n, uint32_t target, uint32_t method, int64_t value,
     orr_msg *m = orr_executor_message(n->ex);
     uint32_t slot = 0;
     orr_pack_int(orr_msg_body(m), value);
-    assert_int_equal(orr_executor_ask(n->ex, target, method, m, timeout_ns, 0,
-                                      &slot),
-                     ORR_OK);
+    assert_int_equal(
+        orr_executor_ask(n->ex, target, method, m, timeout_ns, 0, &slot),
+        ORR_OK);
     return slot;
 }
 
@@ -314,7 +314,7 @@ static void expect_status(node *n, uint32_t slot, int status, const char *text)
         assert_true(body_has(&e, text));
 }
 
-/* --- specs -------------------------------------------------------------------- */
+/* --- specs ---------------------------------------------------------------- */
 
 static void ask_and_reply_on_one_executor(void **state)
 {
@@ -535,7 +535,8 @@ static void a_cancelled_call_ends_and_the_callee_is_told(void **state)
 static void posted_runs_keep_their_place_among_messages(void **state)
 {
     node *n = &((world *)*state)->nodes[0];
-    uint32_t ep = open_endpoint(n, "counter", &(orr_endpoint_options){.ref = 9});
+    uint32_t ep =
+        open_endpoint(n, "counter", &(orr_endpoint_options){.ref = 9});
     uint32_t target = connect_to(n, "", "counter", NULL);
     tell(n, target, 1, 0);
     assert_int_equal(orr_executor_post_run(n->ex, n->service, ep, 77), ORR_OK);
@@ -699,8 +700,7 @@ static void a_full_send_queue_is_overload(void **state)
     a->link->full = 1;
     expect_status(a, ask(a, target, 0, 1, 0), ORR_OVERLOADED, "queue is full");
     orr_msg *m = orr_executor_message(a->ex);
-    assert_int_equal(orr_executor_tell(a->ex, target, 0, m, 0),
-                     ORR_OVERLOADED);
+    assert_int_equal(orr_executor_tell(a->ex, target, 0, m, 0), ORR_OVERLOADED);
     a->link->full = 0;
 }
 
@@ -762,8 +762,7 @@ static void a_prefix_resolves_to_the_one_endpoint(void **state)
     open_endpoint(n, "worker_1", NULL);
     connect_to(n, "", "worker_*", NULL);
     open_endpoint(n, "worker_2", NULL);
-    orr_executor_connect(n->ex, n->service, "", "worker_*", "", NULL, 0,
-                         &slot);
+    orr_executor_connect(n->ex, n->service, "", "worker_*", "", NULL, 0, &slot);
     expect_status(n, slot, ORR_UNREACHABLE, "no endpoint worker_*");
 }
 
@@ -779,8 +778,8 @@ static void a_peer_cannot_answer_calls_of_another_link(void **state)
     orr_header h = {.kind = ORR_FRAME_REPLY, .call_slot = slot};
     for (uint32_t g = 0; g < 8; g++) {
         h.call_generation = g;
-        assert_int_equal(
-            orr_executor_receive(a->ex, &stranger->link, &h, NULL), ORR_OK);
+        assert_int_equal(orr_executor_receive(a->ex, &stranger->link, &h, NULL),
+                         ORR_OK);
     }
     assert_int_equal(next(a).kind, ORR_EVENT_NONE);
 }
@@ -831,7 +830,7 @@ static void a_batch_ends_and_the_next_turn_goes_on(void **state)
     assert_int_equal(given, ORR_BATCH_MAX + 10);
 }
 
-/* --- two threads ---------------------------------------------------------------- */
+/* --- two threads ---------------------------------------------------------- */
 
 typedef struct peer {
     node *n;
@@ -955,7 +954,7 @@ static void two_threads_exchange_calls_in_order(void **state)
     orr_service_free(s);
 }
 
-/* --- every allocation fails once --------------------------------------------------- */
+/* --- every allocation fails once ------------------------------------------ */
 
 static int scenario(world *w)
 {
@@ -1011,16 +1010,16 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(answering_twice_is_refused, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(
-            messages_of_one_sender_keep_their_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(messages_of_one_sender_keep_their_order,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(control_lane_passes_bulk, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_busy_endpoint_yields_after_its_quota,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(
             a_full_mailbox_answers_overloaded_at_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            an_endpoint_that_is_not_started_says_so, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_endpoint_that_is_not_started_says_so,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(an_unknown_method_is_refused, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(names_are_unique_while_alive, setup,

@@ -104,8 +104,7 @@ static void the_checksum_leaves_its_own_field_out(void **state)
     memset(data + 36, 0, 4);
     assert_int_equal(crc, orr_crc32c(0, data, sizeof data));
     memset(data + 36, 0xff, 4);
-    assert_int_equal(orr_header_checksum(data, data + ORR_HEADER_SIZE, 5),
-                     crc);
+    assert_int_equal(orr_header_checksum(data, data + ORR_HEADER_SIZE, 5), crc);
 }
 
 static void the_checksum_sees_every_other_bit(void **state)

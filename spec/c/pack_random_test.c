@@ -106,8 +106,8 @@ static void every_truncation_is_refused(void **state)
         orr_buf body = {0}, b = {0};
         uint32_t values;
         assert_int_equal(values_pack(&body, values_corpus[i]), ORR_OK);
-        assert_int_equal(
-            orr_pack_check(body.data, body.len, NULL, &values), ORR_OK);
+        assert_int_equal(orr_pack_check(body.data, body.len, NULL, &values),
+                         ORR_OK);
         assert_int_equal(orr_pack_array(&b, values), ORR_OK);
         assert_int_equal(orr_buf_append(&b, body.data, body.len), ORR_OK);
         assert_int_equal(agree(b.data, b.len), ORR_OK);
@@ -146,7 +146,10 @@ static void some_value(orr_buf *b, orr_chance *c, int depth)
     case 5: some_bytes(b, c, 1); return;
     case 6: some_bytes(b, c, 0); return;
     case 7: orr_pack_array(b, n); break;
-    default: orr_pack_map(b, n); n *= 2; break;
+    default:
+        orr_pack_map(b, n);
+        n *= 2;
+        break;
     }
     while (n-- > 0)
         some_value(b, c, depth + 1);

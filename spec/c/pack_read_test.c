@@ -140,14 +140,21 @@ static void bytes_point_into_the_input(void **state)
         size_t size;
         int32_t type;
     } all[] = {
-        {"a0", 0, ORR_PACK_STR},          {"a3", 3, ORR_PACK_STR},
-        {"bf", 31, ORR_PACK_STR},         {"d900", 0, ORR_PACK_STR},
-        {"d9ff", 255, ORR_PACK_STR},      {"da0003", 3, ORR_PACK_STR},
-        {"daffff", 65535, ORR_PACK_STR},  {"db00000003", 3, ORR_PACK_STR},
+        {"a0", 0, ORR_PACK_STR},
+        {"a3", 3, ORR_PACK_STR},
+        {"bf", 31, ORR_PACK_STR},
+        {"d900", 0, ORR_PACK_STR},
+        {"d9ff", 255, ORR_PACK_STR},
+        {"da0003", 3, ORR_PACK_STR},
+        {"daffff", 65535, ORR_PACK_STR},
+        {"db00000003", 3, ORR_PACK_STR},
         {"db00010000", 65536, ORR_PACK_STR},
-        {"c400", 0, ORR_PACK_BIN},        {"c4ff", 255, ORR_PACK_BIN},
-        {"c50003", 3, ORR_PACK_BIN},      {"c5ffff", 65535, ORR_PACK_BIN},
-        {"c600000003", 3, ORR_PACK_BIN},  {"c600010000", 65536, ORR_PACK_BIN},
+        {"c400", 0, ORR_PACK_BIN},
+        {"c4ff", 255, ORR_PACK_BIN},
+        {"c50003", 3, ORR_PACK_BIN},
+        {"c5ffff", 65535, ORR_PACK_BIN},
+        {"c600000003", 3, ORR_PACK_BIN},
+        {"c600010000", 65536, ORR_PACK_BIN},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         uint8_t *data = calloc(1, 70000);
@@ -181,14 +188,20 @@ static void counts_must_fit_into_the_bytes_left(void **state)
         uint32_t count;
         int32_t type;
     } all[] = {
-        {"90", 0, ORR_PACK_ARRAY},         {"91", 1, ORR_PACK_ARRAY},
-        {"9f", 15, ORR_PACK_ARRAY},        {"dc0000", 0, ORR_PACK_ARRAY},
-        {"dc0010", 16, ORR_PACK_ARRAY},    {"dcffff", 65535, ORR_PACK_ARRAY},
-        {"dd00000001", 1, ORR_PACK_ARRAY}, {"dd00010000", 65536,
-                                            ORR_PACK_ARRAY},
-        {"80", 0, ORR_PACK_MAP},           {"81", 1, ORR_PACK_MAP},
-        {"8f", 15, ORR_PACK_MAP},          {"de0010", 16, ORR_PACK_MAP},
-        {"deffff", 65535, ORR_PACK_MAP},   {"df00000000", 0, ORR_PACK_MAP},
+        {"90", 0, ORR_PACK_ARRAY},
+        {"91", 1, ORR_PACK_ARRAY},
+        {"9f", 15, ORR_PACK_ARRAY},
+        {"dc0000", 0, ORR_PACK_ARRAY},
+        {"dc0010", 16, ORR_PACK_ARRAY},
+        {"dcffff", 65535, ORR_PACK_ARRAY},
+        {"dd00000001", 1, ORR_PACK_ARRAY},
+        {"dd00010000", 65536, ORR_PACK_ARRAY},
+        {"80", 0, ORR_PACK_MAP},
+        {"81", 1, ORR_PACK_MAP},
+        {"8f", 15, ORR_PACK_MAP},
+        {"de0010", 16, ORR_PACK_MAP},
+        {"deffff", 65535, ORR_PACK_MAP},
+        {"df00000000", 0, ORR_PACK_MAP},
         {"df00010000", 65536, ORR_PACK_MAP},
     };
     static uint8_t data[140000];
@@ -292,16 +305,13 @@ static void check_holds_the_node_limit(void **state)
         const char *text;
         uint32_t nodes;
     } all[] = {
-        {"n", 1},
-        {"[0", 1},
-        {"i1 i2 i3", 3},
-        {"{2 i1 i2 i3 [2 i4 i5 n", 8},
+        {"n", 1},          {"[0", 1},
+        {"i1 i2 i3", 3},   {"{2 i1 i2 i3 [2 i4 i5 n", 8},
         {"[1 [1 [1 n", 4},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         assert_int_equal(check(all[i].text, 64, all[i].nodes), ORR_OK);
-        assert_int_equal(check(all[i].text, 64, all[i].nodes - 1),
-                         ORR_EPROTO);
+        assert_int_equal(check(all[i].text, 64, all[i].nodes - 1), ORR_EPROTO);
     }
 }
 
@@ -324,8 +334,7 @@ static void check_holds_the_depth_limit(void **state)
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         assert_int_equal(check(all[i].text, all[i].depth, 100), ORR_OK);
-        assert_int_equal(check(all[i].text, all[i].depth - 1, 100),
-                         ORR_EPROTO);
+        assert_int_equal(check(all[i].text, all[i].depth - 1, 100), ORR_EPROTO);
     }
     assert_int_equal(check("i1 s:abc n", 0, 100), ORR_OK);
 }
@@ -370,8 +379,7 @@ static void the_default_of_nodes_is_held(void **state)
     assert_int_equal(orr_pack_check(data, max, NULL, &values), ORR_OK);
     assert_int_equal(values, max);
     values = 7;
-    assert_int_equal(orr_pack_check(data, max + 1, NULL, &values),
-                     ORR_EPROTO);
+    assert_int_equal(orr_pack_check(data, max + 1, NULL, &values), ORR_EPROTO);
     assert_int_equal(values, 7);
     free(data);
 }
@@ -395,8 +403,7 @@ static void skip_takes_exactly_one_value(void **state)
         orr_buf b = {0};
         uint32_t values;
         assert_int_equal(values_pack(&b, values_corpus[i]), ORR_OK);
-        assert_int_equal(orr_pack_check(b.data, b.len, NULL, &values),
-                         ORR_OK);
+        assert_int_equal(orr_pack_check(b.data, b.len, NULL, &values), ORR_OK);
         orr_buf_reset(&b);
         assert_int_equal(values_pack(&b, "s:before"), ORR_OK);
         size_t from = b.len;
@@ -435,9 +442,17 @@ static void bombs_are_refused_and_cost_nothing(void **state)
 {
     (void)state;
     static const char *const bombs[] = {
-        "ddffffffff",         "dfffffffff", "dbffffffff", "c6ffffffff",
-        "dd80000000",         "df80000000", "dcffff",     "deffff",
-        "9fddffffffff",       "df7fffffff", "c9ffffffff00",
+        "ddffffffff",
+        "dfffffffff",
+        "dbffffffff",
+        "c6ffffffff",
+        "dd80000000",
+        "df80000000",
+        "dcffff",
+        "deffff",
+        "9fddffffffff",
+        "df7fffffff",
+        "c9ffffffff00",
         "dd00000002dd00000001", /* more is owed than the bytes left */
     };
     uint64_t count = orr_alloc_count();
@@ -469,8 +484,7 @@ static void counts_are_held_to_the_bytes_left_together(void **state)
     orr_unpack_init(&u, data, sizeof data);
     for (int i = 0; i < 60; i++)
         assert_int_equal(orr_unpack_next(&u, &t), ORR_OK);
-    assert_int_equal(orr_pack_check(data, sizeof data, NULL, NULL),
-                     ORR_EPROTO);
+    assert_int_equal(orr_pack_check(data, sizeof data, NULL, NULL), ORR_EPROTO);
 }
 
 int main(void)

@@ -26,8 +26,8 @@ static inline int values_bytes(orr_buf *b, const char *at, size_t len)
     if (text == NULL)
         return ORR_ENOMEM;
     memset(text, 'x', size);
-    int rc = kind == 's' ? orr_pack_str(b, text, size)
-                         : orr_pack_bin(b, text, size);
+    int rc =
+        kind == 's' ? orr_pack_str(b, text, size) : orr_pack_bin(b, text, size);
     free(text);
     return rc;
 }
@@ -41,8 +41,7 @@ static inline int values_one(orr_buf *b, const char *at, size_t len)
     case 'i': return orr_pack_int(b, strtoll(at + 1, NULL, 10));
     case 'u': return orr_pack_uint(b, strtoull(at + 1, NULL, 10));
     case 'd': return orr_pack_double(b, strtod(at + 1, NULL));
-    case '[':
-        return orr_pack_array(b, (uint32_t)strtoul(at + 1, NULL, 10));
+    case '[': return orr_pack_array(b, (uint32_t)strtoul(at + 1, NULL, 10));
     case '{': return orr_pack_map(b, (uint32_t)strtoul(at + 1, NULL, 10));
     default: return values_bytes(b, at, len);
     }

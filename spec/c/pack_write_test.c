@@ -215,9 +215,10 @@ static void a_string_above_32_bits_is_too_large(void **state)
 
 /* One of each form. */
 static const char *const forms[] = {
-    "n",   "t",    "i1",   "i200", "i60000", "i-5",  "i-100", "u5000000000",
-    "d.5", "s:",   "s:ab", "s:abcdefgh",     "s*31", "s*40",  "s*300",
-    "b:",  "b*20", "b*300", "[3",  "[30",    "{3",   "{30",   "[70000",
+    "n",     "t",           "i1",    "i200", "i60000", "i-5",
+    "i-100", "u5000000000", "d.5",   "s:",   "s:ab",   "s:abcdefgh",
+    "s*31",  "s*40",        "s*300", "b:",   "b*20",   "b*300",
+    "[3",    "[30",         "{3",    "{30",  "[70000",
 };
 
 static void a_value_fits_to_the_last_byte_or_leaves_nothing(void **state)

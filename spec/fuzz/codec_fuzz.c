@@ -8,10 +8,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-#define MUST(x)      \
-    do {             \
-        if (!(x))    \
-            abort(); \
+#define MUST(x)                                                                \
+    do {                                                                       \
+        if (!(x))                                                              \
+            abort();                                                           \
     } while (0)
 
 static int token_pack(orr_buf *b, const orr_pack_token *t)

@@ -17,8 +17,7 @@ static _Atomic uint64_t mark;   /* the number that fails; 0: none */
 /* Counts one allocation. Answers 1 when it must fail. */
 static int is_marked(void)
 {
-    uint64_t n =
-        atomic_fetch_add_explicit(&tried, 1, memory_order_relaxed) + 1;
+    uint64_t n = atomic_fetch_add_explicit(&tried, 1, memory_order_relaxed) + 1;
     return atomic_load_explicit(&mark, memory_order_relaxed) == n;
 }
 

@@ -34,9 +34,8 @@ int orr__call_new(orr_executor *ex, uint64_t timeout_ns, uint32_t *slot)
     c->state = ORR__CALL_WAITING;
     c->heap_pos = ORR__NONE;
     c->started_ns = orr__now(ex);
-    if (timeout_ns != 0 &&
-        orr__heap_push(ex, c->started_ns + timeout_ns, index, false) !=
-            ORR_OK) {
+    if (timeout_ns != 0 && orr__heap_push(ex, c->started_ns + timeout_ns, index,
+                                          false) != ORR_OK) {
         orr__call_free(ex, index);
         return ORR_ENOMEM;
     }
@@ -136,10 +135,10 @@ void orr__call_fail(orr_executor *ex, uint32_t slot, int code,
 
 static void late(orr_executor *ex, uint32_t slot, const orr__call *c)
 {
-    orr__call_fail(ex, slot, ORR_EXPIRED_IN_HANDLER,
-                   "the answer came after the deadline, %llu ms after the call",
-                   (unsigned long long)((orr__now(ex) - c->started_ns) /
-                                        1000000u));
+    orr__call_fail(
+        ex, slot, ORR_EXPIRED_IN_HANDLER,
+        "the answer came after the deadline, %llu ms after the call",
+        (unsigned long long)((orr__now(ex) - c->started_ns) / 1000000u));
 }
 
 static bool is_phase(int32_t status)
@@ -156,12 +155,11 @@ static int make_target(orr_executor *ex, uint32_t slot, orr_msg *m)
     uint32_t values = 0;
     const orr_pack_limits limits = {.depth_max = 16, .nodes_max = 65536};
     if (first < 0x80 || first > 0x8d ||
-        orr_pack_check(m->body.data, m->body.len, &limits, &values) !=
-            ORR_OK ||
+        orr_pack_check(m->body.data, m->body.len, &limits, &values) != ORR_OK ||
         values != 1)
         return ORR_EPROTO;
-    uint32_t index = orr__table_take(&ex->targets, sizeof(orr__target),
-                                     ORR__CALLS_MAX);
+    uint32_t index =
+        orr__table_take(&ex->targets, sizeof(orr__target), ORR__CALLS_MAX);
     if (index == 0)
         return ORR_ENOMEM;
     orr__target *t = (orr__target *)ex->targets.items + index;
@@ -344,8 +342,8 @@ int orr_executor_cancel(orr_executor *ex, uint32_t slot)
  * Takes m when it answers one. */
 uint32_t orr__active_new(orr_executor *ex, orr__endpoint *ep, orr_msg *m)
 {
-    uint32_t index = orr__table_take(&ex->actives, sizeof(orr__active),
-                                     ORR__CALLS_MAX);
+    uint32_t index =
+        orr__table_take(&ex->actives, sizeof(orr__active), ORR__CALLS_MAX);
     if (index == 0)
         return 0;
     orr__active *items = ex->actives.items;
@@ -418,9 +416,8 @@ void orr__route_reply(orr_executor *ex, orr_msg *m)
     int code = orr__link_send(ex, l, &h, &m->body);
     if (code == ORR_TOO_LARGE) {
         char text[160];
-        snprintf(text, sizeof text,
-                 "the result has %zu bytes, the limit is %u", m->body.len,
-                 l->body_max);
+        snprintf(text, sizeof text, "the result has %zu bytes, the limit is %u",
+                 m->body.len, l->body_max);
         h.method = (uint32_t)ORR_TOO_LARGE;
         if (orr__pack_error(&m->body, ORR_TOO_LARGE, text) == ORR_OK)
             code = orr__link_send(ex, l, &h, &m->body);

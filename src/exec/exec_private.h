@@ -16,13 +16,13 @@ enum {
 
 enum {
     ORR__NAME_MAX = 128,
-    ORR__CHUNK = 1024,         /* endpoints a chunk */
-    ORR__CHUNKS = 256,         /* 262,144 endpoints a service */
-    ORR__BUCKETS = 4096,       /* of the name table */
-    ORR__CALLS_MAX = 1 << 20,  /* waiting calls an executor */
-    ORR__INDEX_BITS = 20,      /* of handles: index below, generation above */
+    ORR__CHUNK = 1024,        /* endpoints a chunk */
+    ORR__CHUNKS = 256,        /* 262,144 endpoints a service */
+    ORR__BUCKETS = 4096,      /* of the name table */
+    ORR__CALLS_MAX = 1 << 20, /* waiting calls an executor */
+    ORR__INDEX_BITS = 20,     /* of handles: index below, generation above */
     ORR__INDEX_MASK = (1 << ORR__INDEX_BITS) - 1,
-    ORR__BODY_KEEP = 4096,     /* larger bodies are not kept for reuse */
+    ORR__BODY_KEEP = 4096, /* larger bodies are not kept for reuse */
     ORR__BODY_FIRST = 192
 };
 
@@ -66,11 +66,11 @@ struct orr__endpoint {
     _Atomic(orr_executor *) executor;
     _Atomic uint32_t incarnation;
     _Atomic int state;
-    char name[ORR__NAME_MAX];  /* lock */
-    uint32_t hash_next;        /* lock */
-    uint8_t *methods;          /* lock */
-    size_t methods_len;        /* lock */
-    char *gateways;            /* lock */
+    char name[ORR__NAME_MAX]; /* lock */
+    uint32_t hash_next;       /* lock */
+    uint8_t *methods;         /* lock */
+    size_t methods_len;       /* lock */
+    char *gateways;           /* lock */
     uint32_t method_count;
     uint8_t *control;
     uint32_t ref;
@@ -117,17 +117,17 @@ typedef struct orr__call {
     uint32_t next; /* free list, or list of its link */
     uint32_t prev;
     uint32_t heap_pos; /* ORR__NONE = no deadline */
-    int32_t status; /* of a call that ended without memory for a message */
+    int32_t status;    /* of a call that ended without memory for a message */
     uint8_t state;
     bool is_resolve;
-    orr_link *link;    /* NULL = same process */
+    orr_link *link; /* NULL = same process */
     orr_service *service;
     uint32_t endpoint;
     uint32_t incarnation;
     uint32_t method;
     uint64_t started_ns;
-    char *address;     /* of a resolve; owned */
-    orr_token token;   /* of a resolve */
+    char *address;   /* of a resolve; owned */
+    orr_token token; /* of a resolve */
     bool has_token;
 } orr__call;
 

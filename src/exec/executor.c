@@ -74,8 +74,7 @@ static void end_calls(orr_executor *ex)
     orr__target *targets = ex->targets.items;
     for (uint32_t i = 1; i < ex->targets.count; i++)
         if (targets[i].is_used)
-            orr_executor_disconnect(ex,
-                                    orr__handle(i, targets[i].generation));
+            orr_executor_disconnect(ex, orr__handle(i, targets[i].generation));
     orr__timer *timers = ex->timers.items;
     for (uint32_t i = 1; i < ex->timers.count; i++) {
         if (!timers[i].is_used)
@@ -88,8 +87,8 @@ static void end_calls(orr_executor *ex)
         bool abandoned;
         if (actives[i].msg == NULL)
             continue;
-        orr_msg *m = orr__active_take(
-            ex, orr__handle(i, actives[i].generation), &abandoned);
+        orr_msg *m = orr__active_take(ex, orr__handle(i, actives[i].generation),
+                                      &abandoned);
         orr__fail(ex, m, ORR_CALLEE_DIED, "the executor ended");
     }
 }
@@ -220,34 +219,23 @@ void orr_executor_awake(orr_executor *ex)
 
 int orr_executor_ready(orr_executor *ex)
 {
-    return ex->done.head != NULL || ex->ready_head != NULL ||
-           ex->failed != 0 ||
+    return ex->done.head != NULL || ex->ready_head != NULL || ex->failed != 0 ||
            ex->cancels.head != NULL || ex->fired_pos < ex->fired_len ||
            atomic_load_explicit(&ex->inbox, memory_order_relaxed) != NULL;
 }
 
-/* --- turns ------------------------------------------------------------------ */
+/* --- turns ---------------------------------------------------------------- */
 
 static void receive(orr_executor *ex, orr_msg *m)
 {
     switch (m->kind) {
     case ORR_FRAME_ASK:
     case ORR_FRAME_TELL:
-    case ORR__MSG_RUN:
-        orr__deliver(ex, m);
-        break;
-    case ORR_FRAME_REPLY:
-        orr__on_reply(ex, m);
-        break;
-    case ORR__MSG_REPLY_OUT:
-        orr__route_reply(ex, m);
-        break;
-    case ORR_FRAME_CANCEL:
-        orr__cancel_here(ex, m);
-        break;
-    default:
-        orr__msg_free(ex, m);
-        break;
+    case ORR__MSG_RUN: orr__deliver(ex, m); break;
+    case ORR_FRAME_REPLY: orr__on_reply(ex, m); break;
+    case ORR__MSG_REPLY_OUT: orr__route_reply(ex, m); break;
+    case ORR_FRAME_CANCEL: orr__cancel_here(ex, m); break;
+    default: orr__msg_free(ex, m); break;
     }
 }
 
@@ -447,15 +435,15 @@ void orr_executor_next(orr_executor *ex, orr_event *e)
         return;
     /* What runs now may take long: the next who needs the time reads it. */
     ex->now_is_fresh = false;
-    if (next_failed(ex, e) || next_reply(ex, e) || next_timer(ex, e) || next_cancel(ex, e) ||
-        next_message(ex, e)) {
+    if (next_failed(ex, e) || next_reply(ex, e) || next_timer(ex, e) ||
+        next_cancel(ex, e) || next_message(ex, e)) {
         uint64_t events =
             atomic_load_explicit(&ex->events, memory_order_relaxed);
         atomic_store_explicit(&ex->events, events + 1, memory_order_relaxed);
     }
 }
 
-/* --- timers ----------------------------------------------------------------- */
+/* --- timers --------------------------------------------------------------- */
 
 int orr_executor_timer(orr_executor *ex, uint64_t delay_ns, uint32_t *timer)
 {
@@ -468,8 +456,8 @@ int orr_executor_timer(orr_executor *ex, uint64_t delay_ns, uint32_t *timer)
     t->is_used = true;
     t->is_fired = false;
     uint64_t now = orr__now(ex);
-    uint64_t at = delay_ns > UINT64_MAX - 1 - now ? UINT64_MAX - 1
-                                                  : now + delay_ns;
+    uint64_t at =
+        delay_ns > UINT64_MAX - 1 - now ? UINT64_MAX - 1 : now + delay_ns;
     if (orr__heap_push(ex, at, index, true) != ORR_OK) {
         t->is_used = false;
         orr__table_give(&ex->timers, sizeof(orr__timer), index);

@@ -100,7 +100,7 @@ void orr_executor_flush(orr_executor *ex)
     }
 }
 
-/* --- frames from a peer ---------------------------------------------------- */
+/* --- frames from a peer --------------------------------------------------- */
 
 static orr_msg *message_of(orr_executor *ex, orr_link *l, const orr_header *h,
                            const uint8_t *body)

@@ -172,11 +172,11 @@ static bool may_run(orr_executor *ex, orr__endpoint *ep, orr_msg *m)
         return true;
     if (m->deadline_ns != 0 && m->deadline_ns <= ex->now_ns) {
         atomic_fetch_add_explicit(&ep->expired, 1, memory_order_relaxed);
-        orr__fail(ex, m, ORR_EXPIRED_IN_QUEUE,
-                  "waited %llu ms in the mailbox of %s and expired there",
-                  (unsigned long long)((ex->now_ns - m->enqueued_ns) /
-                                       1000000u),
-                  ep->name);
+        orr__fail(
+            ex, m, ORR_EXPIRED_IN_QUEUE,
+            "waited %llu ms in the mailbox of %s and expired there",
+            (unsigned long long)((ex->now_ns - m->enqueued_ns) / 1000000u),
+            ep->name);
         return false;
     }
     if (atomic_load_explicit(&ep->state, memory_order_relaxed) ==

@@ -13,7 +13,7 @@
 #include "exec_private.h"
 
 enum {
-    POOL_MAX = 512,     /* messages an executor keeps */
+    POOL_MAX = 512, /* messages an executor keeps */
     DEPOT_BATCH = 256,
     DEPOT_BATCHES = 32
 };

@@ -62,8 +62,8 @@ int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
 static orr_link *link_of(orr_executor *ex, orr__target *t, orr_error *err)
 {
     if (t->link == NULL)
-        t->link = ex->driver.dial(ex->driver.ctx, ex, t->service, t->address,
-                                  err);
+        t->link =
+            ex->driver.dial(ex->driver.ctx, ex, t->service, t->address, err);
     return t->link;
 }
 
@@ -156,8 +156,7 @@ int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
     c->endpoint = t->endpoint;
     c->incarnation = t->incarnation;
     c->method = method;
-    address_message(ex, m, t, ORR_FRAME_ASK, method,
-                    flags & ORR_FLAG_CONTROL);
+    address_message(ex, m, t, ORR_FRAME_ASK, method, flags & ORR_FLAG_CONTROL);
     m->call_slot = *slot;
     m->call_generation = c->generation;
     if (t->is_remote) {
@@ -189,8 +188,7 @@ int orr_executor_tell(orr_executor *ex, uint32_t target, uint32_t method,
         orr__msg_free(ex, m);
         return ORR_EINVAL;
     }
-    address_message(ex, m, t, ORR_FRAME_TELL, method,
-                    flags & ORR_FLAG_CONTROL);
+    address_message(ex, m, t, ORR_FRAME_TELL, method, flags & ORR_FLAG_CONTROL);
     if (!t->is_remote)
         return send_local(ex, m);
     int code = tell_remote(ex, t, m);
@@ -218,7 +216,7 @@ int orr_executor_post_run(orr_executor *ex, orr_service *s, uint32_t slot,
     return ORR_OK;
 }
 
-/* --- connect ---------------------------------------------------------------- */
+/* --- connect -------------------------------------------------------------- */
 
 static char *copy_text(const char *text)
 {
@@ -243,9 +241,9 @@ static void connect_local(orr_executor *ex, orr_service *s, uint32_t slot,
         orr__call_fail(ex, slot, ORR_ENOMEM, "no memory");
         return;
     }
-    m->status = orr__resolve(s, endpoint, strlen(endpoint), gateway,
-                             strlen(gateway), &m->body, &m->endpoint,
-                             &m->incarnation);
+    m->status =
+        orr__resolve(s, endpoint, strlen(endpoint), gateway, strlen(gateway),
+                     &m->body, &m->endpoint, &m->incarnation);
     m->call_slot = slot;
     m->call_generation = orr__call_at(ex, slot)->generation;
     orr__on_reply(ex, m);

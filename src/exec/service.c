@@ -121,8 +121,8 @@ orr__endpoint *orr__endpoint_at(orr_service *s, uint32_t slot)
         return NULL;
     orr__endpoint **chunk = atomic_load_explicit(&s->chunks[slot / ORR__CHUNK],
                                                  memory_order_acquire);
-    if (chunk == NULL || slot >= atomic_load_explicit(&s->count,
-                                                      memory_order_acquire))
+    if (chunk == NULL ||
+        slot >= atomic_load_explicit(&s->count, memory_order_acquire))
         return NULL;
     return chunk[slot % ORR__CHUNK];
 }

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define IS_AT(field, at) \
+#define IS_AT(field, at)                                                       \
     _Static_assert(offsetof(orr_header, field) == (at), #field " moved")
 
 IS_AT(length, 0);

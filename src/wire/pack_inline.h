@@ -183,15 +183,15 @@ static inline void orr__put_bytes(uint8_t *p, const uint8_t *data, size_t size)
     }
 }
 
-#define ORR__PACK(b, put, ...)                                          \
-    do {                                                                \
-        if (ORR__LIKELY((b)->cap - (b)->len >= ORR__PACK_SCALAR_MAX)) { \
-            (b)->len += put((b)->data + (b)->len, __VA_ARGS__);         \
-            return ORR_OK;                                              \
-        }                                                               \
-        uint8_t aside[ORR__PACK_SCALAR_MAX];                            \
-        size_t size_aside = put(aside, __VA_ARGS__);                    \
-        return orr_buf_append((b), aside, size_aside);                  \
+#define ORR__PACK(b, put, ...)                                                 \
+    do {                                                                       \
+        if (ORR__LIKELY((b)->cap - (b)->len >= ORR__PACK_SCALAR_MAX)) {        \
+            (b)->len += put((b)->data + (b)->len, __VA_ARGS__);                \
+            return ORR_OK;                                                     \
+        }                                                                      \
+        uint8_t aside[ORR__PACK_SCALAR_MAX];                                   \
+        size_t size_aside = put(aside, __VA_ARGS__);                           \
+        return orr_buf_append((b), aside, size_aside);                         \
     } while (0)
 
 static inline int orr__pack_byte(orr_buf *b, uint8_t byte)
@@ -361,15 +361,9 @@ static inline int orr__unpack_long(orr_unpacker *u, orr_pack_token *t)
     if (head == 0 || head > u->len - u->pos)
         return ORR_EPROTO;
     switch (*p++) {
-    case 0xc0:
-        t->type = ORR_PACK_NIL;
-        return orr__unpack_take(u, head);
-    case 0xc2:
-        t->type = ORR_PACK_FALSE;
-        return orr__unpack_take(u, head);
-    case 0xc3:
-        t->type = ORR_PACK_TRUE;
-        return orr__unpack_take(u, head);
+    case 0xc0: t->type = ORR_PACK_NIL; return orr__unpack_take(u, head);
+    case 0xc2: t->type = ORR_PACK_FALSE; return orr__unpack_take(u, head);
+    case 0xc3: t->type = ORR_PACK_TRUE; return orr__unpack_take(u, head);
     case 0xc4: return orr__unpack_bytes(u, t, ORR_PACK_BIN, head, *p);
     case 0xc5:
         return orr__unpack_bytes(u, t, ORR_PACK_BIN, head, orr__get16(p));
@@ -413,10 +407,8 @@ static inline int orr__unpack_long(orr_unpacker *u, orr_pack_token *t)
         return orr__unpack_many(u, t, ORR_PACK_ARRAY, head, orr__get16(p));
     case 0xdd:
         return orr__unpack_many(u, t, ORR_PACK_ARRAY, head, orr__get32(p));
-    case 0xde:
-        return orr__unpack_many(u, t, ORR_PACK_MAP, head, orr__get16(p));
-    case 0xdf:
-        return orr__unpack_many(u, t, ORR_PACK_MAP, head, orr__get32(p));
+    case 0xde: return orr__unpack_many(u, t, ORR_PACK_MAP, head, orr__get16(p));
+    case 0xdf: return orr__unpack_many(u, t, ORR_PACK_MAP, head, orr__get32(p));
     default: return ORR_EPROTO;
     }
 }

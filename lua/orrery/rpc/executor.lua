@@ -304,6 +304,7 @@ function Executor:post(cell, entry)
   local id = free[#free]
   if id then free[#free] = nil else id = #self.runs + 1 end
   self.runs[id] = entry
+  entry.cell = cell
   local ok, code, text = self.core.post_run(cell.service._pointer, cell.slot,
     id)
   if ok then return true end
@@ -323,12 +324,26 @@ function Executor:add_cell(cell)
   return ref
 end
 
+local function gone_error(cell)
+  return errors.new("unreachable", "endpoint " .. cell.name .. " has ended")
+end
+
+--- Forgets a cell with its timers and what was posted and never ran.
 function Executor:remove_cell(cell)
   for entry in pairs(cell.timers or {}) do
     self.timers[entry.id] = nil
     self.core.timer_cancel(entry.id)
   end
   cell.timers = nil
+  for id, entry in ipairs(self.runs) do
+    if entry and entry.cell == cell then
+      take_run(self, id)
+      if entry.future then entry.future:reject(gone_error(cell)) end
+    end
+  end
+  for _, h in ipairs(cell.held or {}) do
+    if h[1] == 2 and h[2].future then h[2].future:reject(gone_error(cell)) end
+  end
   self.cells[cell.ref] = false
   self.free_refs[#self.free_refs + 1] = cell.ref
 end

@@ -19,18 +19,18 @@ enum { ORR_ABI_VERSION = 1 };
  * call: they travel in frames, so their numbers never change. */
 typedef enum orr_code {
     ORR_OK = 0,
-    ORR_ENOMEM = -1,      /* an allocation failed */
-    ORR_EINVAL = -2,      /* an argument is out of range */
-    ORR_EPROTO = -3,      /* bytes from outside break the format */
-    ORR_EIO = -4,         /* the operating system failed; see the text */
-    ORR_ENOENT = -5,      /* no such thing */
-    ORR_EEXIST = -6,      /* the name is taken */
-    ORR_EADDRINUSE = -7,  /* somebody listens there already */
-    ORR_EACCES = -8,      /* no permission */
-    ORR_ENOSPC = -9,      /* the disk is full */
-    ORR_ECLOSED = -10,    /* used after close */
-    ORR_EAGAIN = -11,     /* not now; nothing was done */
-    ORR_EMORE = -12,      /* more bytes are needed */
+    ORR_ENOMEM = -1,     /* an allocation failed */
+    ORR_EINVAL = -2,     /* an argument is out of range */
+    ORR_EPROTO = -3,     /* bytes from outside break the format */
+    ORR_EIO = -4,        /* the operating system failed; see the text */
+    ORR_ENOENT = -5,     /* no such thing */
+    ORR_EEXIST = -6,     /* the name is taken */
+    ORR_EADDRINUSE = -7, /* somebody listens there already */
+    ORR_EACCES = -8,     /* no permission */
+    ORR_ENOSPC = -9,     /* the disk is full */
+    ORR_ECLOSED = -10,   /* used after close */
+    ORR_EAGAIN = -11,    /* not now; nothing was done */
+    ORR_EMORE = -12,     /* more bytes are needed */
 
     ORR_NOT_STARTED = -32,        /* the endpoint exists but is not started */
     ORR_UNREACHABLE = -33,        /* no such endpoint, or no way to its host */
@@ -92,15 +92,15 @@ void *orr_realloc(void *p, size_t size);
 void orr_free(void *p);
 void orr_alloc_fail_at(uint64_t n);
 uint64_t orr_alloc_count(void); /* allocations so far, failed ones too */
-uint64_t orr_alloc_live(void); /* blocks alive now; a leak check for tests */
+uint64_t orr_alloc_live(void);  /* blocks alive now; a leak check for tests */
 
 /* Buffers. Answers ORR_OK, ORR_ENOMEM, or ORR_TOO_LARGE above max; on failure
  * the buffer is as it was. append borrows data, which must not be the buffer's
  * own. Thread: owner. */
 int orr_buf_reserve(orr_buf *b, size_t more);
 int orr_buf_append(orr_buf *b, const void *data, size_t len);
-void orr_buf_reset(orr_buf *b);              /* keeps the memory */
-void orr_buf_free(orr_buf *b);               /* zeroes b */
+void orr_buf_reset(orr_buf *b); /* keeps the memory */
+void orr_buf_free(orr_buf *b);  /* zeroes b */
 
 /* fork takes one draw from c; what the child draws later does not touch c.
  * Thread: owner. */
@@ -109,7 +109,7 @@ int orr_chance_seed_os(orr_chance *c); /* ORR_OK or ORR_EIO */
 uint64_t orr_chance_next(orr_chance *c);
 /* 0 .. bound-1, each as likely; 0 when bound is 0. */
 uint64_t orr_chance_below(orr_chance *c, uint64_t bound);
-double orr_chance_real(orr_chance *c);       /* 0 <= x < 1 */
+double orr_chance_real(orr_chance *c); /* 0 <= x < 1 */
 void orr_chance_fork(orr_chance *c, orr_chance *child);
 void orr_chance_bytes(orr_chance *c, uint8_t *out, size_t len);
 

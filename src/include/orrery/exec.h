@@ -72,42 +72,42 @@ typedef struct orr_endpoint_info {
     uint32_t slot;
     uint32_t incarnation;
     int32_t state;
-    uint32_t depth[ORR_LANES];    /* messages waiting */
+    uint32_t depth[ORR_LANES]; /* messages waiting */
     uint32_t capacity[ORR_LANES];
-    uint64_t handled;             /* messages taken so far */
-    uint64_t refused;             /* answered OVERLOADED */
-    uint64_t expired;             /* dropped at dequeue */
-    uint64_t oldest_ns;           /* age of the oldest waiting message */
-    uint64_t running_ns;          /* how long the current handler runs; 0 = idle */
+    uint64_t handled;    /* messages taken so far */
+    uint64_t refused;    /* answered OVERLOADED */
+    uint64_t expired;    /* dropped at dequeue */
+    uint64_t oldest_ns;  /* age of the oldest waiting message */
+    uint64_t running_ns; /* age of the current handler; 0 = idle */
     uint32_t running_method;
-    uint32_t executor;            /* number of its executor */
+    uint32_t executor; /* number of its executor */
 } orr_endpoint_info;
 
 typedef struct orr_executor_info {
     uint32_t number;
     uint32_t endpoints;
-    uint32_t calls;          /* waiting for an answer */
-    uint32_t active;         /* taken here, not answered yet */
+    uint32_t calls;  /* waiting for an answer */
+    uint32_t active; /* taken here, not answered yet */
     uint32_t timers;
     uint32_t links;
-    uint64_t events;         /* given by orr_executor_next so far */
-    uint64_t wakeups;        /* times another thread had to wake it */
-    uint64_t dropped;        /* late or unmatched replies, dead letters */
+    uint64_t events;  /* given by orr_executor_next so far */
+    uint64_t wakeups; /* times another thread had to wake it */
+    uint64_t dropped; /* late or unmatched replies, dead letters */
 } orr_executor_info;
 
 typedef struct orr_endpoint_options {
-    const char *name;        /* borrowed; 1..127 bytes of [A-Za-z0-9_./$-] */
-    const uint8_t *methods;  /* borrowed; MessagePack array, one entry a method in
-                                id order (id 0 first); the core reads only the
-                                count and passes the rest to who connects */
+    const char *name;       /* borrowed; 1..127 bytes of [A-Za-z0-9_./$-] */
+    const uint8_t *methods; /* borrowed; MessagePack array, an entry a method
+                                in id order (id 0 first); the core reads only
+                                the count, the rest is for who connects */
     size_t methods_len;
-    const char *gateways;    /* borrowed; names separated by spaces; "" = any */
-    const uint8_t *control;  /* borrowed; one byte a method, 1 = control lane;
+    const char *gateways;   /* borrowed; names separated by spaces; "" = any */
+    const uint8_t *control; /* borrowed; one byte a method, 1 = control lane;
                                 NULL = none */
     uint32_t capacity_control; /* 0 = 1024 */
     uint32_t capacity_bulk;    /* 0 = 65536 */
-    uint32_t ref;            /* comes back in events; the owner's index */
-    int32_t fenced;          /* 1 = token below is checked at dequeue */
+    uint32_t ref;              /* comes back in events; the owner's index */
+    int32_t fenced;            /* 1 = token below is checked at dequeue */
     orr_token token;
 } orr_endpoint_options;
 
@@ -124,8 +124,8 @@ const char *orr_service_cluster_id(const orr_service *s);
 uint64_t orr_service_incarnation(const orr_service *s);
 /* Endpoint by slot number below count; ORR_ENOENT when empty. Thread: any. */
 uint32_t orr_service_endpoint_count(orr_service *s);
-int orr_service_endpoint_info(orr_service *s, uint32_t slot,
-                              uint64_t now_ns, orr_endpoint_info *out);
+int orr_service_endpoint_info(orr_service *s, uint32_t slot, uint64_t now_ns,
+                              orr_endpoint_info *out);
 
 /* Registers a new endpoint on this executor, in state CREATED. Answers ORR_OK
  * with its slot, ORR_EEXIST when the name is alive, ORR_EINVAL for a bad name,
@@ -145,7 +145,7 @@ void orr_endpoint_running(orr_executor *ex, orr_service *s, uint32_t slot,
 
 /* Executors. */
 uint32_t orr_executor_number(const orr_executor *ex);
-uint64_t orr_executor_now_ns(orr_executor *ex);   /* monotonic, fresh */
+uint64_t orr_executor_now_ns(orr_executor *ex); /* monotonic, fresh */
 uint64_t orr_executor_wall_ms(orr_executor *ex);
 orr_chance *orr_executor_chance(orr_executor *ex);
 void orr_executor_info_get(orr_executor *ex, orr_executor_info *out);
@@ -159,7 +159,7 @@ int orr_executor_ready(orr_executor *ex);
 void orr_executor_next(orr_executor *ex, orr_event *e);
 /* Begins a new batch: takes the inbox, reads the clock. Thread: owner. */
 void orr_executor_turn(orr_executor *ex);
-/* Sends what waits in the links. Called at the end of a batch. Thread: owner. */
+/* Sends what waits in the links; for the end of a batch. Thread: owner. */
 void orr_executor_flush(orr_executor *ex);
 /* Makes a sleeping executor turn. Thread: any. */
 void orr_executor_wake(orr_executor *ex);
@@ -257,10 +257,10 @@ struct orr_link {
     const orr_link_ops *ops;
     orr_executor *executor;
     orr_service *service;
-    uint32_t number;         /* set by orr_executor_link_up */
-    uint32_t calls;          /* head of the calls that wait on it, 0 = none */
-    uint32_t body_max;       /* the smaller of both sides' limits */
-    int dirty;               /* has frames to flush */
+    uint32_t number;   /* set by orr_executor_link_up */
+    uint32_t calls;    /* head of the calls that wait on it, 0 = none */
+    uint32_t body_max; /* the smaller of both sides' limits */
+    int dirty;         /* has frames to flush */
     orr_link *dirty_next;
 };
 

@@ -34,10 +34,10 @@ typedef enum orr_frame_kind {
     ORR_FRAME_ASK = 3,
     ORR_FRAME_TELL = 4,
     ORR_FRAME_REPLY = 5,
-    ORR_FRAME_CANCEL = 6,  /* the caller gave up; answers where the call was */
+    ORR_FRAME_CANCEL = 6, /* the caller gave up; answers where the call was */
     ORR_FRAME_PING = 7,
     ORR_FRAME_PONG = 8,
-    ORR_FRAME_GOODBYE = 9  /* planned end; body: reason */
+    ORR_FRAME_GOODBYE = 9 /* planned end; body: reason */
 } orr_frame_kind;
 
 typedef enum orr_frame_flag {
