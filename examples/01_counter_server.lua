@@ -38,7 +38,7 @@ end
 
 local port = tonumber(arg and arg[1] or 7001)
 local service = assert(orrery.service { bind = "127.0.0.1:" .. port })
-local counter = assert(service:start(Counter))
+local counter = assert(service:start(Counter, { id = "counter" }))
 print("counter serves at " .. counter.address .. ", Ctrl-C ends it")
 io.stdout:flush()
 

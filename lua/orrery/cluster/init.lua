@@ -12,6 +12,7 @@ local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 local data_directory = require("orrery.cluster.data_directory")
 local introspection = require("orrery.cluster.introspection")
+local lookout = require("orrery.cluster.lookout")
 local log = require("orrery.native.log")
 local option_types = require("orrery.util.option_types")
 local orrery = require("orrery")
@@ -65,6 +66,7 @@ Process.__index = Process
 --- Stops the roles, newest first, then the service.
 function Process:stop()
   if self._stopping then return self._stopping end
+  if self._lookout then self._lookout:stop() end
   self._stopping = orrery.async(function()
     local first_error
     for i = #self._roles, 1, -1 do
@@ -155,8 +157,14 @@ function M.start_jobmanager(config)
 end
 
 --- A taskmanager; it registers by itself, now or when the jobmanager is there.
-function M.start_taskmanager(config)
-  return assemble(config, "taskmanager", add_taskmanager)
+-- notice(text) says a line to people.
+function M.start_taskmanager(config, notice)
+  local process, err = assemble(config, "taskmanager", add_taskmanager)
+  if not process then return nil, err end
+  process._lookout = lookout.start(process._service,
+    option_types.join_address(config:get("jobmanager.rpc.address"),
+      config:get("jobmanager.rpc.port")), notice)
+  return process
 end
 
 --- Both in one process, under the address of the jobmanager.
