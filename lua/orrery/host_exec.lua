@@ -1,4 +1,4 @@
---- `orrery exec FILE [args]`: runs a Lua file as the plain interpreter would.
+--- `orrery exec FILE [-- args]`: runs a Lua file as the plain interpreter would.
 --
 -- The file is text, runs on the main chunk (so that it may await there), sees
 -- the global `arg`, and may end the process by os.exit.
@@ -34,7 +34,8 @@ function M.main(args)
   local chunk, message = load(text, "@" .. path, "t")
   if not chunk then return complain(message) end
   local global_arg = { [0] = path, [-1] = "orrery" }
-  for i = 2, #args do global_arg[i - 1] = args[i] end
+  local first = args[2] == "--" and 3 or 2
+  for i = first, #args do global_arg[i - first + 1] = args[i] end
   _G.arg = global_arg
   local ok, failure = xpcall(chunk, handler, unpack(global_arg))
   if not ok then return complain(failure) end

@@ -48,20 +48,31 @@ static void replace_os_exit(lua_State *L)
     lua_pop(L, 1);
 }
 
+/* `orrery exec FILE ...` needs none of the command line's modules. */
+static int is_exec(const start *s)
+{
+    return s->argc > 2 && strcmp(s->argv[1], "exec") == 0 &&
+           (s->argv[2][0] != '-' || s->argv[2][1] == 0);
+}
+
 static int run(lua_State *L)
 {
     start *s = lua_touserdata(L, 1);
     lua_settop(L, 0);
     replace_os_exit(L);
     lua_getglobal(L, "require");
-    lua_pushliteral(L, "orrery.cli.main");
+    int skip = is_exec(s) ? 1 : 0;
+    if (skip)
+        lua_pushliteral(L, "orrery.host_exec");
+    else
+        lua_pushliteral(L, "orrery.cli.main");
     lua_call(L, 1, 1);
     if (lua_istable(L, -1))
         lua_getfield(L, -1, "main");
     lua_createtable(L, s->argc, 1);
-    for (int i = 0; i < s->argc; i++) {
+    for (int i = skip; i < s->argc; i++) {
         lua_pushstring(L, s->argv[i]);
-        lua_rawseti(L, -2, i);
+        lua_rawseti(L, -2, i - skip);
     }
     lua_call(L, 1, 1);
     s->code = lua_isnil(L, -1) ? 0 : (int)lua_tonumber(L, -1);

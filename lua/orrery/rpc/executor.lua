@@ -367,26 +367,33 @@ function Executor.current()
   return task.context().executor or Executor.default()
 end
 
---- One turn of the real executor and its loop.
-function Executor:step(may_block)
-  local more = self:turn()
+local function poll(self, may_block)
   self.polling = true
-  core.poll(may_block and not more and not task.pending())
+  core.poll(may_block)
   self.polling = false
 end
 
---- Turns until stop() is true; on the main chunk.
+--- One turn of the real executor and its loop, without sleeping.
+function Executor:step()
+  self:turn()
+  poll(self, false)
+end
+
+--- Turns until stop() is true; on the main chunk. It sleeps only after a turn
+-- that left nothing to do and did not bring what was waited for.
 function Executor:run_until(stop, who)
   if self.polling then
     error(who .. ": cannot run the event loop inside a callback of luv; "
       .. "use orrery.async", 3)
   end
   while not stop() do
-    self:step(true)
-    -- What ended the wait may sit in the run list still.
-    if task.pending() then task.drain() end
+    local more = self:turn()
+    if stop() then return end
+    poll(self, not more and not task.pending())
   end
 end
+
+jit.off(Executor.run_until)
 
 Future.set_runner(function(future)
   local self = task.root().executor or Executor.default()
