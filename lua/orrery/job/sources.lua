@@ -155,8 +155,8 @@ function M.numbers(options)
     bad("sources.numbers: needs { from =, to = } or { rate = }")
   end
   if options.rate ~= nil then
-    if type(options.rate) ~= "number" or not (options.rate > 0)
-      or options.rate > 1e9 then
+    if type(options.rate) ~= "number" or options.rate <= 0
+      or options.rate ~= options.rate or options.rate > 1e9 then
       bad("sources.numbers: rate must be a positive number a second")
     end
     return unbounded_numbers(options.rate)
