@@ -4,13 +4,13 @@
 --   service:start(Blob, { id = "blob", args = { { storage = storage } } })
 --
 -- storage is blob.file_storage or blob.memory_storage.
-local rpc = require("orrery.rpc")
+local orrery = require("orrery")
 local native = require("orrery.native")
 local stores = require("orrery.blob.store")
 
 local SWEEP_MS = 600000
 
-local Blob = rpc.endpoint(require("orrery.gateway.blob"))
+local Blob = orrery.endpoint(require("orrery.gateway.blob"))
 
 function Blob:init(args)
   self._args = args

@@ -10,6 +10,7 @@
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 local sorted = require("orrery.util.sorted")
+local task = require("orrery.util.task")
 
 local M = {}
 
@@ -82,7 +83,9 @@ end
 function Store:_make_room(size)
   if self._total + size <= self._total_max then return true end
   for _, entry in ipairs(self:_unretained()) do
-    self:_remove(entry.key)
+    self:_remove(entry.key):on_done(function(_, err)
+      if err then task.report(err) end
+    end)
     if self._total + size <= self._total_max then return true end
   end
   return false
@@ -186,20 +189,20 @@ function Store:sweep()
   return Future.all(removals):and_then(function() return #removals end)
 end
 
---- Learns what the storage holds from before; future of how many blobs.
--- Contents are checked when they are read.
+--- Learns what the storage holds from before, one blob after the other; future
+-- of how many there are. What is damaged is removed.
 function Store:load()
   return self._storage:list(""):and_then(function(names)
-    local reads = {}
-    for _, name in ipairs(names) do
-      if check_key(name) then
-        reads[#reads + 1] = self:get(name)
-          :or_else(function() return false end)
-      end
+    local function next_from(i)
+      local name = names[i]
+      if not name then return Future.resolved(sorted.count(self._blobs)) end
+      if not check_key(name) then return next_from(i + 1) end
+      return self:get(name):or_else(function(err)
+        if err.code == "blob_corrupt" then return false end
+        return nil, err
+      end):and_then(function() return next_from(i + 1) end)
     end
-    return Future.all(reads):and_then(function()
-      return sorted.count(self._blobs)
-    end)
+    return next_from(1)
   end)
 end
 

@@ -16,7 +16,7 @@ return {
     request_job = { timeout = "20s" },
     -- request_job_result(id) -> { job_id, status, result, failure }, when the
     -- job has ended
-    request_job_result = { timeout = 0 },
+    request_job_result = {},
     -- cancel_job(id) -> true at once; `job_terminated` when it ended otherwise
     cancel_job = { timeout = "10s", lane = "control" },
     request_cluster_overview = { timeout = "10s" },

@@ -9,7 +9,7 @@ return {
     request_job_summary = { timeout = "10s" },
     request_job = { timeout = "10s" },
     -- request_result() -> { outcome, summary, details }, when it has ended
-    request_result = { timeout = 0 },
+    request_result = {},
     -- from TaskExecutors
     -- register_task_manager(job_id, { id, address, session }) -> { type }
     register_task_manager = { timeout = "10s" },

@@ -25,7 +25,7 @@ return {
     request_task_metrics = { timeout = "5s" },
     -- from anybody: held until the TaskExecutor stops; it ends at once when its
     -- process does
-    watch = { timeout = 0, lane = "control" },
+    watch = { lane = "control" },
     request_details = { timeout = "10s" },
     -- from its tasks: notify_task_state(attempt, state, error, result)
     notify_task_state = { timeout = "30s" },

@@ -2,6 +2,7 @@
 -- notifications go out only when address or session differ from what was told
 -- last. A loss is told as (nil, nil), but only after a leader was known.
 local errors = require("orrery.util.errors")
+local same_token = require("orrery.ha.directory").same_token
 
 local M = {}
 
@@ -25,11 +26,6 @@ end
 
 function Listener:stop()
   self._state = "stopped"
-end
-
-local function same_token(a, b)
-  if a == nil or b == nil then return a == b end
-  return a.epoch == b.epoch and a.session == b.session
 end
 
 --- The directory says: `{ address, token }`, or nil when there is no leader.
