@@ -5,8 +5,8 @@
 -- goes on; the caller decides what becomes of it.
 
 --
--- The core counts signals and wakes the loop of the main executor; a check handle
--- looks at the count once a turn of that loop, so an idle process stays idle.
+-- The core counts signals and wakes the loop of the main executor; a check
+-- handle looks at the count once a turn of that loop: idle stays idle.
 
 local core = require("orrery.core")
 local uv = require("luv")

@@ -49,8 +49,8 @@ local function stop(process, interrupts)
   return exit_codes.OK
 end
 
---- Runs a process of the cluster. start(config, notice) answers a process or nil,
--- err; describe(process) the lines that it says when it serves.
+--- Runs a process of the cluster. start(config, notice) answers a process or
+-- nil, err; describe(process) the lines that it says when it serves.
 function M.run(context, start, describe)
   local interrupts = interrupts_module.watch()
   local process, err = start(context.config, output.note)

@@ -1,9 +1,9 @@
 --- `orrery run JOB.lua [-- args]`: submit, show progress, print the result.
 --
 -- Ctrl-C on a terminal asks: detach (the job runs on, exit 0), cancel, or wait
--- on. Without a terminal it cancels the job. A second Ctrl-C, while the question
--- stands or the job is being canceled, leaves at once with 130; the job is left
--- as it is and its id is told.
+-- on. Without a terminal it cancels the job. A second Ctrl-C, while the
+-- question stands or the job is being canceled, leaves at once with 130; the
+-- job is left as it is and its id is told.
 
 local uv = require("luv")
 local client = require("orrery.client")

@@ -140,9 +140,13 @@ local function add_jobmanager(process, config)
   return true
 end
 
-local function add_taskmanager(process, config)
+-- directory: host:port of the jobmanager; nil = this process.
+local function add_taskmanager(process, config, directory)
   local task_executor = require("orrery.task_executor")
-  local executor, err = task_executor.start(process._service, config:reader())
+  local executor, err = task_executor.start(process._service, config:reader(), {
+    directory = directory,
+    fatal = function(why) process.ended:reject(why) end,
+  })
   if not executor then return nil, err end
   process._roles[#process._roles + 1] = executor
   process.slots = config:get("taskmanager.slots")
@@ -159,11 +163,13 @@ end
 --- A taskmanager; it registers by itself, now or when the jobmanager is there.
 -- notice(text) says a line to people.
 function M.start_taskmanager(config, notice)
-  local process, err = assemble(config, "taskmanager", add_taskmanager)
+  local directory = option_types.join_address(
+    config:get("jobmanager.rpc.address"), config:get("jobmanager.rpc.port"))
+  local process, err = assemble(config, "taskmanager", function(made, stored)
+    return add_taskmanager(made, stored, directory)
+  end)
   if not process then return nil, err end
-  process._lookout = lookout.start(process._service,
-    option_types.join_address(config:get("jobmanager.rpc.address"),
-      config:get("jobmanager.rpc.port")), notice)
+  process._lookout = lookout.start(process._service, directory, notice)
   return process
 end
 
@@ -172,9 +178,7 @@ function M.start_all(config)
   return assemble(config, "jobmanager", function(process, stored)
     local ok, err = add_jobmanager(process, stored)
     if not ok then return nil, err end
-    local joined = stored:with({ ["jobmanager.rpc.address"] = process.host,
-      ["jobmanager.rpc.port"] = process.port }, "the address in use")
-    return add_taskmanager(process, joined)
+    return add_taskmanager(process, stored)
   end)
 end
 

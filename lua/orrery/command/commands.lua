@@ -4,7 +4,7 @@
 -- parameters: { name, optional }. options: name without dashes, short, value
 -- (the name of its value; none = a switch), type (of orrery.util.option_types,
 -- default string), keys (configuration keys that it sets), help. changes = the
--- command changes a cluster. module = the Lua module whose run(context) does it.
+-- command changes a cluster. module = the module whose run(context) does it.
 
 local ADDRESS = {
   name = "address", value = "HOST:PORT", type = "address",
