@@ -1,6 +1,5 @@
 -- The REPL against a real cluster: piped, with -e, and in a terminal.
 
-local uv = require("luv")
 local processes = require("support.processes")
 
 describe("orrery repl", function()
@@ -112,6 +111,5 @@ describe("orrery repl", function()
       end, 10000, function() return "the REPL to leave" end)
       tmux("kill-server")
       assert.equal("code=0\n", done)
-      uv.run("nowait")
     end)
 end)

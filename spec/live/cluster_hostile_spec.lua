@@ -23,7 +23,6 @@ local function close_all(strangers)
   for _, state in ipairs(strangers) do
     if not state.tcp:is_closing() then state.tcp:close() end
   end
-  uv.run("nowait")
 end
 
 local function random_bytes(n)

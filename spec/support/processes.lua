@@ -2,6 +2,7 @@
 -- without sleeping (the loop turns until a condition holds or a bound passes),
 -- and all ended by their own handles.
 
+local core = require("orrery.core") -- first: it gives luv its loop
 local uv = require("luv")
 
 local M = {}
@@ -27,11 +28,11 @@ function M.wait_until(check, timeout_ms, what)
   tick:start(TICK_MS, TICK_MS, function() end)
   local result = check()
   while not result and uv.hrtime() < deadline do
-    uv.run("once")
+    core.poll(true)
     result = check()
   end
   tick:close()
-  uv.run("nowait") -- a closed handle is gone only after a turn
+  core.poll(false) -- a closed handle is gone only after a turn
   if not result then
     error(("waited %d ms for %s"):format(timeout_ms, what()), 2)
   end
