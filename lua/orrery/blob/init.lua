@@ -5,8 +5,10 @@
 --
 -- storage is blob.file_storage or blob.memory_storage.
 local orrery = require("orrery")
-local native = require("orrery.native")
+local seams = require("orrery.ha.seams")
+local sha256 = require("orrery.native.sha256")
 local stores = require("orrery.blob.store")
+local task = require("orrery.util.task")
 
 local SWEEP_MS = 600000
 
@@ -17,19 +19,23 @@ function Blob:init(args)
 end
 
 function Blob:on_start()
+  local clock = seams.of(self.service)
   self._store = stores.new({
-    storage = self._args.storage, sha256_hex = native.sha256_hex,
-    now = function() return self.service:now_ms() end,
+    storage = self._args.storage, sha256_hex = sha256.hex,
+    now = function() return clock:now_ms() end,
     total_max = self._args.total_max,
   })
   local _, err = self._store:load():await()
-  if err then error(err, 0) end
+  if err then return nil, err end
   self:_sweep_later()
 end
 
 function Blob:_sweep_later()
   self._timer = self:schedule_run_async(SWEEP_MS, function()
-    self._store:sweep():on_done(function() self:_sweep_later() end)
+    self._store:sweep():on_done(function(_, err)
+      if err then task.report(err) end
+      self:_sweep_later()
+    end)
   end)
 end
 

@@ -10,7 +10,9 @@
 -- but the silence; nobody there -> counted, UNREACHABLE at the threshold; the
 -- peer refuses (another token) -> neither heard nor counted, TIMEOUT follows.
 local errors = require("orrery.util.errors")
+local sorted = require("orrery.util.sorted")
 local monitors = require("orrery.heartbeat.monitor")
+local seams = require("orrery.ha.seams")
 
 local Manager = {}
 Manager.__index = Manager
@@ -26,7 +28,8 @@ local NOBODY = { unreachable = true, callee_died = true }
 function M.new(options)
   local config = options.config
   return setmetatable({
-    _endpoint = options.endpoint, _send = options.send,
+    _endpoint = options.endpoint,
+    _seams = seams.of(options.endpoint.service), _watches = {}, _send = options.send,
     _on_payload = options.on_payload, _on_lost = options.on_lost,
     _interval_ms = config("heartbeat.interval"), _pending = {},
     _monitor = monitors.new({
@@ -37,12 +40,13 @@ function M.new(options)
 end
 
 function Manager:_now()
-  return self._endpoint.service:now_ms()
+  return self._seams:now_ms()
 end
 
 function Manager:_settle()
   for _, action in ipairs(self._monitor:take()) do
     self:_forget(action.id)
+    self:_unwatch(action.id)
     self._on_lost(action.id, errors.new("heartbeat_lost",
       ("%s is %s: %s"):format(action.id, action.state, action.reason),
       { context = { id = action.id, state = action.state } }))
@@ -53,6 +57,12 @@ end
 function Manager:_forget(id)
   local call = self._pending[id]
   self._pending[id] = nil
+  if call then call:cancel() end
+end
+
+function Manager:_unwatch(id)
+  local call = self._watches[id]
+  self._watches[id] = nil
   if call then call:cancel() end
 end
 
@@ -118,6 +128,7 @@ end
 function Manager:unmonitor(id)
   self._monitor:unmonitor(id, self:_now())
   self:_forget(id)
+  self:_unwatch(id)
   self:_arm()
 end
 
@@ -147,11 +158,41 @@ function Manager:hint(id)
   self:_settle()
 end
 
+--- Holds a call at a monitored target, made by fn(); its end before its time is
+-- taken as a hint. The target answers false when it should be made anew.
+function Manager:watch(id, fn)
+  if self._is_stopped or not self._monitor:is_monitored(id) then return end
+  self:_unwatch(id)
+  local call = fn()
+  self._watches[id] = call
+  call:on_done(function(value, err)
+    if self._watches[id] ~= call then return end
+    self._watches[id] = nil
+    if err or value ~= false then self:hint(id) end
+    self:_watch_later(id, fn, err ~= nil)
+  end)
+end
+
+-- After a broken connection not before the next heartbeat round.
+function Manager:_watch_later(id, fn, was_broken)
+  if self._is_stopped or not self._monitor:is_monitored(id) then return end
+  if not was_broken then return self:watch(id, fn) end
+  local timer
+  timer = self._endpoint:schedule_run_async(self._interval_ms, function()
+    if self._watches[id] == timer then
+      self._watches[id] = nil
+      self:watch(id, fn)
+    end
+  end)
+  self._watches[id] = timer
+end
+
 function Manager:stop()
   self._is_stopped = true
   if self._timer then self._timer:cancel() end
   self._timer, self._armed_at = nil, nil
-  for id in pairs(self._pending) do self:_forget(id) end
+  for id in sorted.pairs(self._pending) do self:_forget(id) end
+  for id in sorted.pairs(self._watches) do self:_unwatch(id) end
 end
 
 return M

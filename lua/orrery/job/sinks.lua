@@ -74,16 +74,17 @@ function M.collect(name, options)
   }
 end
 
-local function make_folder(path)
+local function make_folder(folder)
   local uv = require("luv")
-  local at = path:sub(1, 1) == "/" and "/" or ""
-  for part in path:gmatch("[^/]+") do
+  local at = folder:sub(1, 1) == "/" and "/" or ""
+  for part in folder:gmatch("[^/]+") do
     at = at .. part
-    local ok, err, code = uv.fs_mkdir(at, 493) -- 0755
-    if not ok and code ~= "EEXIST" then
+    local ok, err = uv.fs_mkdir(at, 493) -- 0755
+    if not ok then
+      -- It may be there, made long ago or by another subtask just now.
       local stat = uv.fs_stat(at)
       if not stat or stat.type ~= "directory" then
-        error("cannot make the folder " .. err, 0)
+        error(string.format("cannot make the folder %s: %s", folder, err), 0)
       end
     end
     at = at .. "/"

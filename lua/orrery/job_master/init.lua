@@ -19,6 +19,7 @@ local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 local sorted = require("orrery.util.sorted")
 local connections = require("orrery.ha.connection")
+local seams = require("orrery.ha.seams")
 local heartbeats = require("orrery.heartbeat.manager")
 local details = require("orrery.job_master.details")
 local restart = require("orrery.job_master.restart")
@@ -68,15 +69,15 @@ function JobMaster:init(args)
 end
 
 function JobMaster:_open_scheduler()
-  local config, service = self._config, self.service
+  local config, clock = self._config, self._seams
   local strategy, err = restart.new(restart_options(self._plan, config),
-    function() return service:random() end)
+    function() return clock:real() end)
   if not strategy then return nil, err end
   return schedulers.new({
     plan = self._plan, strategy = strategy,
     clock = {
-      now = function() return service:now_ms() end,
-      wall = function() return service:wall_ms() end,
+      now = function() return clock:now_ms() end,
+      wall = function() return clock:wall_ms() end,
     },
     slot_request_timeout_ms = config("slot.request.timeout"),
     slot_idle_ms = config("slot.idle.timeout"),
@@ -84,8 +85,9 @@ function JobMaster:_open_scheduler()
 end
 
 function JobMaster:on_start()
+  self._seams = seams.of(self.service)
   local scheduler, err = self:_open_scheduler()
-  if not scheduler then error(err, 0) end
+  if not scheduler then return nil, err end
   self._scheduler = scheduler
   self._beats = heartbeats.new({
     endpoint = self, config = self._config,
@@ -275,7 +277,6 @@ function JobMaster:_lose_executor(id, err)
   if not executor then return end
   self._executors[id] = nil
   self._beats:unmonitor(id)
-  executor.watch:cancel()
   self:_do("owner_lost", id, err)
   send(executor.gateway:disconnect_job_manager(self._plan.job_id, self._token,
     errors.to_table(err)))
@@ -325,9 +326,8 @@ function JobMaster:_add_executor(info, gateway)
   }
   self._executors[info.id] = executor
   self._beats:monitor(info.id)
-  executor.watch = gateway:watch()
-  executor.watch:on_done(function()
-    if self._executors[info.id] == executor then self._beats:hint(info.id) end
+  self._beats:watch(info.id, function()
+    return gateway:with({ timeout = 0 }):watch()
   end)
   return { type = "success" }
 end
@@ -414,13 +414,13 @@ function JobMaster:request_job_status()
 end
 
 function JobMaster:request_job_summary()
-  return details.summary(self._scheduler, self.service:wall_ms())
+  return details.summary(self._scheduler, self._seams:wall_ms())
 end
 
 -- Asks every TaskExecutor for the counters of this job's tasks; those that do
 -- not answer in time keep their last ones.
 function JobMaster:_pull_metrics()
-  local now = self.service:now_ms()
+  local now = self._seams:now_ms()
   if now - self._metrics.at < METRICS_AGE_MS then return end
   self._metrics.at = now
   local calls = {}
@@ -461,7 +461,7 @@ end
 
 function JobMaster:_details()
   return details.details(self._scheduler, self:_numbers(),
-    self.service:wall_ms())
+    self._seams:wall_ms())
 end
 
 function JobMaster:request_job()
@@ -472,7 +472,7 @@ end
 function JobMaster:_ended()
   return {
     outcome = details.outcome(self._scheduler),
-    summary = details.summary(self._scheduler, self.service:wall_ms()),
+    summary = details.summary(self._scheduler, self._seams:wall_ms()),
     details = self:_details(),
   }
 end
@@ -501,7 +501,6 @@ function JobMaster:_goodbye(status)
   local cause = errors.to_table(errors.new("job_ended",
     ("the job is %s"):format(status)))
   for _, executor in sorted.pairs(self._executors) do
-    executor.watch:cancel()
     tell(executor.gateway:with({ timeout = GOODBYE_MS })
       :disconnect_job_manager(self._plan.job_id, self._token, cause))
   end

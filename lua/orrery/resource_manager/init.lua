@@ -17,6 +17,7 @@ local orrery = require("orrery")
 local errors = require("orrery.util.errors")
 local ids = require("orrery.util.ids")
 local sorted = require("orrery.util.sorted")
+local seams = require("orrery.ha.seams")
 local heartbeats = require("orrery.heartbeat.manager")
 local slot_managers = require("orrery.resource_manager.slot_manager")
 local same_token = require("orrery.ha.directory").same_token
@@ -35,10 +36,11 @@ function ResourceManager:init(args)
 end
 
 function ResourceManager:on_start()
+  self._seams = seams.of(self.service)
   self._slots = slot_managers.new(function()
-    return ids.new(function(n) return self.service:random_bytes(n) end)
+    return ids.new(function(n) return self._seams:bytes(n) end)
   end)
-  self._started = self.service:now_ms()
+  self._started = self._seams:now_ms()
   self._executor_beats = heartbeats.new({
     endpoint = self, config = self._config,
     send = function(id) return self:_beat_executor(id) end,
@@ -91,7 +93,7 @@ function ResourceManager:_not_enough(action)
   local job = self._jobs[action.job]
   local grace = self._config("slot.request.timeout")
   if not job or not job.gateway
-    or self.service:now_ms() - self._started < grace then
+    or self._seams:now_ms() - self._started < grace then
     return
   end
   send(job.gateway:notify_not_enough_resources(action.acquired))
@@ -135,7 +137,6 @@ function ResourceManager:_remove_executor(id)
   if not executor then return nil end
   self._executors[id] = nil
   self._executor_beats:unmonitor(id)
-  executor.watch:cancel()
   self._slots:remove_executor(id)
   self:_act()
   return executor
@@ -193,16 +194,13 @@ function ResourceManager:_add_executor(info, gateway)
   self:_remove_executor(info.id)
   local executor = {
     id = info.id, address = info.address, slots = info.slots,
-    gateway = gateway, registered = self.service:wall_ms(),
-    instance = ids.new(function(n) return self.service:random_bytes(n) end),
+    gateway = gateway, registered = self._seams:wall_ms(),
+    instance = ids.new(function(n) return self._seams:bytes(n) end),
   }
   self._executors[info.id] = executor
   self._executor_beats:monitor(info.id)
-  executor.watch = gateway:watch()
-  executor.watch:on_done(function()
-    if self._executors[info.id] == executor then
-      self._executor_beats:hint(info.id)
-    end
+  self._executor_beats:watch(info.id, function()
+    return gateway:with({ timeout = 0 }):watch()
   end)
   return {
     type = "success", instance = executor.instance,
@@ -404,9 +402,6 @@ function ResourceManager:on_stop()
   self._executor_beats:stop()
   self._job_beats:stop()
   if self._check then self._check:cancel() end
-  for _, executor in sorted.pairs(self._executors) do
-    executor.watch:cancel()
-  end
   for _, job in sorted.pairs(self._jobs) do
     if job.timer then job.timer:cancel() end
   end

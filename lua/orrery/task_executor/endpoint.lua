@@ -16,7 +16,7 @@
 -- fail, its slots wait taskmanager.slot.timeout for the next leader. Tokens
 -- that are not those registered with are refused: this endpoint is not fenced.
 local orrery = require("orrery")
-local native = require("orrery.native")
+local sha256 = require("orrery.native.sha256")
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 local ids = require("orrery.util.ids")
@@ -30,6 +30,7 @@ local task_lists = require("orrery.task_executor.tasks")
 local same_token = require("orrery.ha.directory").same_token
 
 local GOODBYE_MS = 1000
+local WATCH_MS = 300000
 local STOP_MS = 10000 -- how long stopping waits for tasks to end
 
 local TaskExecutor = orrery.endpoint(require("orrery.gateway.task_executor"))
@@ -46,7 +47,7 @@ function TaskExecutor:init(args)
   self._directory = args.directory or ""
   self._task_module = args.task_module or "orrery.task.endpoint"
   self._fatal = args.fatal or ignore
-  self._jobs, self._slot_timers, self._watchers = {}, {}, {}
+  self._jobs, self._slot_timers = {}, {}
   self._slots = slot_tables.new(args.slots,
     self._config("taskmanager.slot.timeout"))
 end
@@ -55,7 +56,7 @@ function TaskExecutor:on_start()
   self._seams = seams.of(self.service)
   self._session = ids.new(function(n) return self._seams:bytes(n) end)
   self._bundles = bundles.new({
-    sha256_hex = native.sha256_hex,
+    sha256_hex = sha256.hex,
     fetch = function(address, key) return self:_fetch(address, key) end,
   })
   self._tasks = task_lists.new({
@@ -475,10 +476,25 @@ function TaskExecutor:request_details()
   return view
 end
 
+function TaskExecutor:_answer_watchers(has_ended)
+  local watchers = self._watchers
+  if not watchers then return end
+  self._watchers = nil
+  self._watch_timer:cancel()
+  watchers:resolve(has_ended)
+end
+
+-- Held so that its caller learns of the end of this process by the end of the
+-- connection. Answered false after a while, so that calls of callers that
+-- went away do not pile up.
 function TaskExecutor:watch()
-  local future = Future.new()
-  self._watchers[#self._watchers + 1] = future
-  return future
+  if not self._watchers then
+    self._watchers = Future.new()
+    self._watch_timer = self:schedule_run_async(WATCH_MS, function()
+      self:_answer_watchers(false)
+    end)
+  end
+  return self._watchers
 end
 
 -- Tells everybody, fails the tasks, waits for their ends.
@@ -518,7 +534,7 @@ function TaskExecutor:on_stop()
   for allocation in sorted.pairs(self._slot_timers) do
     self:_disarm_slot(allocation)
   end
-  for _, future in ipairs(self._watchers) do future:resolve(true) end
+  self:_answer_watchers(true)
 end
 
 return TaskExecutor
