@@ -77,11 +77,12 @@ local function start_here(service, order)
   local ok, server, start_err = pcall(service.start, service, class, {
     id = order.id, args = order.args, token = order.token,
   })
-  if not ok then return nil, errors.new("bad_argument", tostring(server)) end
+  if not ok then return nil, errors.new("bad_argument",
+    (tostring(server):gsub("^[^\n:]+:%d+: ", ""))) end
   return server, start_err
 end
 
--- The child's side -------------------------------------------------------------
+-- The child's side -------------------------------------------------------
 
 local function tell_spawner(service, order, method, value)
   local gateway, err = service:connect(order.spawner, "$spawn"):await()
@@ -114,6 +115,7 @@ end
 --- Runs on the new thread.
 function M.main(text)
   local order = core.decode(text)
+  package.path, package.cpath = order.path, order.cpath
   local executor = Executor.default()
   local pointer = native.adopt((core.spawned()))
   local net
@@ -133,13 +135,14 @@ function M.main(text)
     executor:run_until(function()
       return server._cell.state ~= "starting"
     end, "spawn")
-    if server._cell.gone then _, err = server.termination:peek() end
+    if server._cell.gone then err = select(2, server.termination:peek()) end
   end
   if not server or server._cell.gone then
     tell_spawner(service, order, "failed",
       errors.to_table(err or errors.new("unreachable", "it ended at once")))
   else
-    tell_spawner(service, order, "started", {})
+    tell_spawner(service, order, "started",
+      { class = server._cell.class_name })
     serve(executor, server)
   end
   for _, handle in ipairs(service._spawned) do handle:stop():await() end
@@ -147,7 +150,7 @@ function M.main(text)
   close_net(executor, net)
 end
 
--- The spawner's side -----------------------------------------------------------
+-- The spawner's side -----------------------------------------------------
 
 local function watch_thread(service, number, future)
   local function look()
@@ -198,14 +201,14 @@ end
 local function finish(service, order, handle, ready, server)
   local out = Future.new()
   out._on_cancel = function() handle:stop() end
-  ready:_watch(function(_, err)
+  ready:_watch(function(info, err)
     if server then server:stop() end
     if err ~= nil then
       handle:stop()
       out:reject(err)
       return
     end
-    service:connect(order.id, nil, { token = order.token })
+    service:connect(order.id, info.class, { token = order.token })
       :_watch(function(gateway, failure)
         if failure ~= nil then
           handle:stop()
@@ -228,7 +231,8 @@ function M.real(service, module, options)
     module = module, args = options.args, token = options.token,
     id = options.id or module:match("[^.]+$") .. "_" .. chance:hex(8),
     spawner = spawner, has_net = service._net ~= nil, name = service.name,
-    timeout_ms = service._timeout_ms,
+    timeout_ms = service._timeout_ms, path = package.path,
+    cpath = package.cpath,
   }
   local ok, text = pcall(core.encode, order)
   if not ok then
@@ -254,6 +258,7 @@ function M.real(service, module, options)
 end
 
 local function stop_simulated(handle)
+  if not handle._server then return Future.resolved(true) end
   return handle._server:stop():on_done(function()
     forget(handle._service, handle)
   end)
@@ -286,7 +291,9 @@ function M.simulated(make)
       server.termination:_watch(function(_, e)
         if e ~= nil then ready:reject(e) end
       end)
-      task.later(server._cell, function() ready:resolve(true) end)
+      task.later(server._cell, function()
+        ready:resolve({ class = server._cell.class_name })
+      end)
     end)
     return finish(service, order, handle, ready)
   end
