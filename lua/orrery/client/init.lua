@@ -116,19 +116,16 @@ end
 
 -- Calls the dispatcher; looks it up again once when it is gone.
 function Cluster:_call(timeout, name, ...)
-  local gateway, err = self:_gateway()
-  if gateway then
-    local value
-    value, err = gateway:with { timeout = timeout }[name](gateway, ...):await()
+  local err
+  for _ = 1, 2 do
+    local gateway, value
+    gateway, err = self:_gateway()
+    if not gateway then break end
+    gateway = gateway:with { timeout = timeout }
+    value, err = gateway[name](gateway, ...):await()
     if err == nil then return value end
     if not LEADER_GONE[err.code] then return nil, unwrapped(err) end
     self._dispatcher = nil
-    gateway, err = self:_gateway()
-    if gateway then
-      value, err = gateway:with { timeout = timeout }[name](gateway, ...)
-        :await()
-      if err == nil then return value end
-    end
   end
   return nil, unwrapped(cannot_reach(self, err))
 end

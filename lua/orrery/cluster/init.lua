@@ -133,8 +133,8 @@ local function assemble(config, service_role, add)
 end
 
 local function add_jobmanager(process, config)
-  local standalone = require("orrery.ha.standalone")
-  local roles, err = standalone.jobmanager(process._service, config:reader())
+  local jobmanager = require("orrery.cluster.jobmanager")
+  local roles, err = jobmanager.start(process._service, config:reader())
   if not roles then return nil, err end
   process._roles[#process._roles + 1] = roles
   return true
