@@ -147,7 +147,8 @@ describe("jobs on orrery up", function()
   it("with a parallelism of 0 are refused", function()
     local code, _, err = processes.run { "run", "--address", address,
       job_file("local orrery = require(\"orrery\")\n"
-        .. "return orrery.job(\"x\", { parallelism = 0 })\n") }
+        .. "local job = orrery.job(\"x\", { parallelism = 0 })\n"
+        .. "return job\n") }
     assert.equal(1, code)
     assert.truthy(err:find("job.lua:2:", 1, true), err)
     assert.truthy(err:find("parallelism", 1, true), err)
