@@ -257,8 +257,16 @@ int luaopen_orrery_core(lua_State *L)
     orr_host *h = orr__host_of(L);
     if (h == NULL) {
         h = lua_newuserdata(L, sizeof *h);
+        int top = lua_gettop(L);
         memset(h, 0, sizeof *h);
-        h->L = luv_state(L);
+        /* Callbacks need a state that nobody resumes: the main one, or, when
+         * the first require ran in a coroutine, a thread of our own. */
+        if (lua_pushthread(L) == 1)
+            h->L = L;
+        else
+            h->L = lua_newthread(L);
+        luaL_ref(L, LUA_REGISTRYINDEX);
+        lua_settop(L, top);
         lua_newtable(L);
         lua_pushcfunction(L, host_gc);
         lua_setfield(L, -2, "__gc");
