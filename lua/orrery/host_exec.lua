@@ -1,4 +1,4 @@
---- `orrery exec FILE [-- args]`: runs a Lua file as the plain interpreter would.
+--- `orrery exec FILE [-- args]`: runs a Lua file as the interpreter would.
 --
 -- The file is text, runs on the main chunk (so that it may await there), sees
 -- the global `arg`, and may end the process by os.exit.

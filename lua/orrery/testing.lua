@@ -247,9 +247,7 @@ function Sim:crash(name)
     if executor.node == name then
       executor.dead = true
       executor.context.gone = true
-      for _, cell in ipairs(executor.cells) do
-        if cell then cell.gone = true end
-      end
+      executor:abandon()
     end
   end
   self._ports[name] = nil
@@ -266,7 +264,7 @@ function Sim:storage(name)
   self:_node(name)
   local storage = self._storages[name]
   if not storage then
-    storage = require("orrery.util.storage").simulated(self, name)
+    storage = require("orrery.blob.memory_storage").new()
     self._storages[name] = storage
   end
   return storage
@@ -278,9 +276,7 @@ function Sim:free()
   self._freed = true
   for _, executor in ipairs(self._executors) do
     executor.context.gone = true
-    for _, cell in ipairs(executor.cells) do
-      if cell then cell.gone = true end
-    end
+    executor:abandon()
     executor.core.unbind()
   end
   self._native:free()

@@ -10,8 +10,8 @@
 --   CANCEL  a caller gave up; the handler is not stopped (nobody waits for it)
 --
 -- Cells: every endpoint has one, found by the number (ref) that the core gives
--- back in events. It is also the context of the endpoint's tasks. Calls and runs
--- that come before on_start has ended are held in the cell, in order.
+-- back in events. It is also the context of the endpoint's tasks. Calls and
+-- runs that come before on_start has ended are held in the cell, in order.
 
 local core = require("orrery.core")
 local errors = require("orrery.util.errors")
@@ -26,7 +26,7 @@ local to_table = errors.to_table
 
 -- Calls and runs held for an endpoint whose on_start waits.
 local HELD_MAX = 4096
-local REMOTE, OVERLOADED, ENOENT = -44, -38, -5
+local REMOTE, OVERLOADED, UNREACHABLE, ENOENT = -44, -38, -33, -5
 
 local Executor = {}
 Executor.__index = Executor
@@ -56,7 +56,7 @@ function Executor:wall_ms()
   return self.core.wall_ms()
 end
 
--- Answers ---------------------------------------------------------------------
+-- Answers -------------------------------------------------------------------
 
 local function method_name(cell, method)
   local entry = cell.methods and cell.methods[method]
@@ -142,7 +142,7 @@ local function done_run(t, value, err)
   end
 end
 
--- Events ----------------------------------------------------------------------
+-- Events --------------------------------------------------------------------
 
 local function hold(cell, kind, a, b, ...)
   local held = cell.held
@@ -224,9 +224,17 @@ local function on_reply(self, slot, status, value)
   return future:_deliver(2, future._call.failure(future, status, value))
 end
 
+-- An endpoint of an earlier load of these modules in the same state.
+local function no_cell(self, call)
+  if call == 0 then return end
+  self.core.reply_error(call, UNREACHABLE,
+    { code = "unreachable", message = "the endpoint was forgotten" })
+end
+
 local function handle(self, kind, a, b, c, _, ...)
   if kind == 1 then
-    on_call(self.cells[a], b, c, ...)
+    local cell = self.cells[a]
+    if cell then on_call(cell, b, c, ...) else no_cell(self, c) end
   elseif kind == 3 then
     on_reply(self, a, b, c)
   elseif kind == nil then
@@ -260,7 +268,7 @@ jit.off(on_reply)
 jit.off(done_call)
 jit.off(Executor.turn)
 
--- Timers and posted work --------------------------------------------------------
+-- Timers and posted work ---------------------------------------------------
 
 local function add_timer(self, ms, entry)
   entry.id = self.core.timer(ms)
@@ -312,13 +320,24 @@ function Executor:post(cell, entry)
   return nil, errors.new(core.code_name(code), cell.name .. ": " .. text)
 end
 
--- Cells -------------------------------------------------------------------------
+-- Cells ----------------------------------------------------------------------
+
+-- Refs are never used twice by two loads of this module in one state: test
+-- runners load it again while endpoints of the earlier load may be alive.
+local REFS = "orrery.rpc.executor.refs"
+
+local function new_ref()
+  local registry = debug.getregistry()
+  local ref = (registry[REFS] or 0) + 1
+  registry[REFS] = ref
+  return ref
+end
 
 --- Registers a cell; answers its ref.
 function Executor:add_cell(cell)
   local free = self.free_refs
   local ref = free[#free]
-  if ref then free[#free] = nil else ref = #self.cells + 1 end
+  if ref then free[#free] = nil else ref = new_ref() end
   self.cells[ref] = cell
   cell.ref, cell.executor = ref, self
   return ref
@@ -346,6 +365,14 @@ function Executor:remove_cell(cell)
   end
   self.cells[cell.ref] = false
   self.free_refs[#self.free_refs + 1] = cell.ref
+end
+
+--- Nothing of this executor runs any more.
+function Executor:abandon()
+  self.context.gone = true
+  for _, cell in pairs(self.cells) do
+    if cell then cell.gone = true end
+  end
 end
 
 -- The real executor -----------------------------------------------------------

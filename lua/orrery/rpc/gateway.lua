@@ -176,8 +176,9 @@ local function read_method(raw)
   }
 end
 
---- Makes a gateway. options: executor, target, gateway (name), endpoint, address
--- ("host:port" or ""), methods (wire form), token, timeout_ms (default of asks).
+--- Makes a gateway. options: executor, target, gateway (name), endpoint,
+-- address ("host:port" or ""), methods (wire form), token, timeout_ms (default
+-- of asks).
 function M.new(options)
   local executor = options.executor
   local address = options.address

@@ -82,7 +82,7 @@ local function start_here(service, order)
   return server, start_err
 end
 
--- The child's side -------------------------------------------------------------
+-- The child's side -------------------------------------------------------
 
 local function tell_spawner(service, order, method, value)
   local gateway, err = service:connect(order.spawner, "$spawn"):await()
@@ -135,7 +135,7 @@ function M.main(text)
     executor:run_until(function()
       return server._cell.state ~= "starting"
     end, "spawn")
-    if server._cell.gone then _, err = server.termination:peek() end
+    if server._cell.gone then err = select(2, server.termination:peek()) end
   end
   if not server or server._cell.gone then
     tell_spawner(service, order, "failed",
@@ -150,7 +150,7 @@ function M.main(text)
   close_net(executor, net)
 end
 
--- The spawner's side -----------------------------------------------------------
+-- The spawner's side -----------------------------------------------------
 
 local function watch_thread(service, number, future)
   local function look()
