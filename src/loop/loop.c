@@ -93,9 +93,10 @@ static void on_timer(uv_timer_t *handle)
 {
     orr_loop *loop = handle->data;
 
-    /* The wish stays: a turn with an older clock may leave the deadline where
-     * it is, and the executor tells only of deadlines that move. */
     loop->armed_ns = UINT64_MAX;
+    /* The executor sees the deadline in its next turn and arms the next one. */
+    if (loop->wanted_ns <= orr_clock_mono_ns())
+        loop->wanted_ns = UINT64_MAX;
 }
 
 /* libuv's clock is CLOCK_MONOTONIC in whole ms, rounded down, as of its last
