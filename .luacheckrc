@@ -7,4 +7,4 @@ cache = false
 
 files["spec/**/*_spec.lua"] = { std = "+busted" }
 -- A job file and a script get their arguments like a program does.
-files["examples"] = { globals = {}, read_globals = { "arg" } }
+files["examples"] = { globals = {}, read_globals = { "arg", "args" } }

@@ -32,6 +32,32 @@ void orr_executor_disconnect(orr_executor *ex, uint32_t target)
                     target & ORR__INDEX_MASK);
 }
 
+int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
+                        const orr_token *token, uint32_t *target)
+{
+    orr__endpoint *ep = orr__endpoint_at(s, slot);
+    if (ep == NULL || atomic_load(&ep->state) == ORR_ENDPOINT_GONE)
+        return ORR_ENOENT;
+    uint32_t index = orr__table_take(&ex->targets, sizeof(orr__target),
+                                     ORR__CALLS_MAX);
+    if (index == 0)
+        return ORR_ENOMEM;
+    orr__target *t = (orr__target *)ex->targets.items + index;
+    uint32_t generation = (t->generation + 1) & 0xfffu;
+    memset(t, 0, sizeof *t);
+    t->generation = generation;
+    t->is_used = true;
+    t->service = s;
+    t->endpoint = slot;
+    t->incarnation = atomic_load(&ep->incarnation);
+    if (token != NULL) {
+        t->has_token = true;
+        t->token = *token;
+    }
+    *target = orr__handle(index, generation);
+    return ORR_OK;
+}
+
 /* The target's link; dialled again when the last one has gone. */
 static orr_link *link_of(orr_executor *ex, orr__target *t, orr_error *err)
 {

@@ -179,6 +179,11 @@ int orr_executor_connect(orr_executor *ex, orr_service *s, const char *address,
                          const char *endpoint, const char *gateway,
                          const orr_token *token, uint64_t timeout_ns,
                          uint32_t *slot);
+/* A target of an endpoint that lives in this process, without a connect. Answers
+ * ORR_OK, ORR_ENOENT (no such endpoint), ORR_ENOMEM. token may be NULL.
+ * Thread: owner. */
+int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
+                        const orr_token *token, uint32_t *target);
 /* Forgets a target. Thread: owner. */
 void orr_executor_disconnect(orr_executor *ex, uint32_t target);
 

@@ -1,0 +1,71 @@
+/* The host: Lua states, and the functions that they get from C. The only
+ * folder that includes lua.h.
+ *
+ * A host is what one Lua state has beside it: at most one real executor with
+ * its libuv loop, made on first use. It is owned by the state's thread.
+ */
+#ifndef ORRERY_HOST_HOST_H
+#define ORRERY_HOST_HOST_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "orrery/exec.h"
+#include "orrery/loop.h"
+
+typedef struct orr_host {
+    lua_State *L;       /* main coroutine of the state */
+    orr_loop *loop;     /* NULL until needed, and after the end */
+    orr_executor *executor;
+    uint32_t number;    /* of the executor, unique in the process */
+    int closed;         /* the loop is gone for good */
+    size_t memory;      /* bytes of a state made by orr__state_new */
+    struct orr_spawned *spawned; /* NULL for the main thread */
+} orr_host;
+
+/* state.c */
+
+/* Gives a Lua state with the standard libraries, our paths, luv on the loop of
+ * its executor and orrery.core. NULL with err. Thread: the owner from now. */
+lua_State *orr__state_new(uint32_t number, orr_error *err);
+/* Closes the loop, then the state. NULL is fine. Thread: owner. */
+void orr__state_free(lua_State *L);
+/* The host of a state; every core function has it as its first upvalue. */
+orr_host *orr__host_of(lua_State *L);
+/* Makes the executor when there is none. Throws a Lua error. */
+orr_executor *orr__host_executor(lua_State *L, orr_host *h);
+/* Traceback handler for lua_pcall. */
+int orr__traceback(lua_State *L);
+/* Next free executor number. Thread: any. */
+uint32_t orr__next_number(void);
+
+/* core.c: opens orrery.core in a state, with its host. Pushes the table. */
+int orr__core_open(lua_State *L, orr_host *h);
+/* bind.c */
+int orr__core_bind(lua_State *L);
+/* batch.c: encode, decode, batch, decode_batch into the table at the top. */
+void orr__core_open_codec(lua_State *L);
+/* self_test.c */
+int orr__core_self_test(lua_State *L);
+/* Pushes the table of facts about this build. */
+int orr__core_version(lua_State *L);
+
+/* Pushes nil, code, text. */
+int orr__push_failure(lua_State *L, int code, const char *text);
+
+/* signals.c: counts SIGINT and SIGTERM from the first question on. */
+int orr__signals_count(orr_executor *wake);
+/* The executor goes away: it is not woken any more. */
+void orr__signals_forget(orr_executor *ex);
+
+/* spawn.c */
+int orr__core_spawn(lua_State *L);
+int orr__core_spawned(lua_State *L);
+int orr__core_stopping(lua_State *L);
+int orr__core_stop_spawned(lua_State *L);
+/* Asks every spawned executor to stop and joins it, for limit_ms at most.
+ * Answers how many did not end. Thread: main. */
+unsigned orr__spawned_join(unsigned limit_ms);
+
+#endif
