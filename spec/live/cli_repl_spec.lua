@@ -92,7 +92,7 @@ describe("orrery repl", function()
           return pattern .. " on the screen:\n" .. tmux("capture-pane", "-p")
         end)
       end
-      screen("orrery> $?\n")
+      screen("orrery>%s*\n")
       tmux("send-keys", "6 * 7", "Enter")
       screen("\n42\n")
       tmux("send-keys", "for i = 1, 2 do", "Enter")
