@@ -3,6 +3,7 @@
 local json = require("orrery.util.json")
 local jobs = require("support.jobs")
 local processes = require("support.processes")
+local terminal = require("support.terminal")
 
 local function up(words, options)
   local args = { "up", "--port", "0", "--slots", "2" }
@@ -135,6 +136,43 @@ describe("jobs on orrery up", function()
     run:kill("sigint")
     assert.equal(130, run:wait(10000))
     assert.truthy(run.stderr:find("is canceled", 1, true), run.stderr)
+  end)
+
+  it("ask on a terminal what Ctrl-C means", function()
+    if not terminal.is_there() then return pending("tmux is not installed") end
+    local function run()
+      local screen = terminal.open(("%s run --address %s %s"):format(
+        processes.binary(), address, job_file(ENDLESS)))
+      screen:screen("RUNNING  tasks 1/1")
+      screen:keys("C-c")
+      screen:screen("%(d%)etach, %(c%)ancel or %(w%)ait%?")
+      return screen
+    end
+    local screen = run()
+    screen:keys("w", "Enter")
+    screen:screen("ait%? w%s.-RUNNING")
+    screen:keys("C-c")
+    screen:screen("ait%? w%s.-ait%?")
+    screen:keys("c", "Enter")
+    assert.equal(130, screen:close())
+    screen = run()
+    screen:keys("d", "Enter")
+    screen:screen("runs on")
+    assert.equal(0, screen:close())
+    screen = run()
+    screen:keys("C-c")
+    assert.equal(130, screen:close())
+    local code, out = processes.run { "list", "--json", "--address", address }
+    assert.equal(0, code)
+    local running = 0
+    for _, job in ipairs(json.decode(out).jobs) do
+      if job.name == "endless" and job.status == "RUNNING" then
+        running = running + 1
+        code = processes.run { "cancel", job.job_id, "--address", address }
+        assert.equal(0, code)
+      end
+    end
+    assert.equal(2, running)
   end)
 
   it("with a syntax error are refused with file and line", function()
