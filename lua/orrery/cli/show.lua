@@ -118,7 +118,7 @@ local function records_of(job)
   return records
 end
 
--- The cluster looks at its tasks about once a second; a rate over less is noise.
+-- The cluster looks at its tasks once a second; a rate over less is noise.
 local RATE_MS = 1000
 
 --- One line of progress. before is nil at first, then what was answered besides
