@@ -146,7 +146,7 @@ describe("scheduler", function()
     assert(w.s:task_state(w.id("2_1_0"), "FINISHED", nil,
       { accumulators = { n = { "nonsense", 1 } } }))
     assert.equal("RESTARTING", w.s.job.state)
-    assert.matches("the unknown kind "nonsense"", w.s.exceptions[1].error.message)
+    assert.matches('unknown kind "nonsense"', w.s.exceptions[1].error.message)
   end)
 
   it("B-06 B-12 a failed task restarts its region after delay and cancellation",

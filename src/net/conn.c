@@ -397,7 +397,9 @@ static int header_check(orr_conn *c, orr_header *h, const uint8_t *data,
                                                : ORR_HELLO_BODY_MAX;
 
     if (orr_header_decode(h, data, ORR_HEADER_SIZE) != ORR_OK) {
-        if (c->state == ORR_CONN_HELLO && data[5] == ORR_FRAME_HELLO) {
+        /* A HELLO of another version, not just any bytes. */
+        if (c->state == ORR_CONN_HELLO && h->kind == ORR_FRAME_HELLO &&
+            h->version != 0 && h->length <= bound) {
             char theirs[32], ours[32];
             version_text(theirs, sizeof theirs, data[4]);
             version_text(ours, sizeof ours, ORR_WIRE_VERSION);

@@ -15,9 +15,11 @@
  * bytes would make the kernel reset the connection and throw away what the
  * peer has not read, our reason to go first of all.
  */
+#define _GNU_SOURCE
 #include "net/peer.h"
 
 #include <assert.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -613,6 +615,16 @@ static void tcp_detach(void *ctx)
     uv_close((uv_handle_t *)&t->linger_timer, on_tcp_closed);
 }
 
+/* libuv writes to sockets without MSG_NOSIGNAL: a peer that went away would end
+ * the process. A handler that the program set itself stays. */
+static void ignore_sigpipe(void)
+{
+    struct sigaction now, ignore = {.sa_handler = SIG_IGN};
+
+    if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+        sigaction(SIGPIPE, &ignore, NULL);
+}
+
 static tcp *tcp_new(orr_loop *loop)
 {
     tcp *t = orr_calloc(1, sizeof *t);
@@ -620,6 +632,7 @@ static tcp *tcp_new(orr_loop *loop)
 
     if (t == NULL)
         return NULL;
+    ignore_sigpipe();
     t->buffer = orr_alloc(READ_SIZE);
     if (t->buffer == NULL) {
         orr_free(t);

@@ -64,6 +64,7 @@ typedef struct orr__sim_pipe {
     struct orr__sim_pipe *next;
     uint64_t number;
     uint16_t port;
+    int is_reset;    /* nothing is sent any more */
     uint32_t events; /* that point here */
     end ends[2];
     path paths[2];
@@ -177,7 +178,6 @@ static void pipe_free(orr_sim *sim, pipe_ *pipe)
     while (*at != pipe)
         at = &(*at)->next;
     *at = pipe->next;
-    sim->pipe_count--;
     drop_segments(&pipe->paths[0]);
     drop_segments(&pipe->paths[1]);
     orr_free(pipe);
@@ -209,7 +209,6 @@ static pipe_ *pipe_new(orr_sim *sim, uint32_t from, uint32_t to, uint16_t port)
     while (*at != NULL)
         at = &(*at)->next;
     *at = pipe;
-    sim->pipe_count++;
     return pipe;
 }
 
@@ -333,6 +332,7 @@ void orr__sim_reset(orr_sim *sim, void *pipe__)
     pipe_ *pipe = pipe__;
 
     orr__sim_trace(sim, ORR__SIM_RESET, pipe->number, 0, NULL, 0);
+    pipe->is_reset = 1;
     for (uint32_t i = 0; i < 2; i++) {
         drop_segments(&pipe->paths[i]);
         pipe->paths[i].borrowed_len = 0;
@@ -359,6 +359,16 @@ int orr_sim_reset_connections(orr_sim *sim, uint32_t a, uint32_t b)
         orr__sim_schedule(sim, sim->now_ns, ORR__SIM_RESET, pipe);
         count++;
     }
+    return count;
+}
+
+uint32_t orr_sim_connections(const orr_sim *sim)
+{
+    uint32_t count = 0;
+
+    for (const pipe_ *pipe = sim->pipes; pipe != NULL; pipe = pipe->next)
+        if (pipe->ends[0].conn != NULL || pipe->ends[1].conn != NULL)
+            count++;
     return count;
 }
 
@@ -457,7 +467,7 @@ static void sim_close(void *stream, int abort)
     e->conn = NULL;
     p->borrowed = NULL;
     p->borrowed_len = 0;
-    if (e->pipe->ends[1 - e->side].conn != NULL)
+    if (e->pipe->ends[1 - e->side].conn != NULL && !e->pipe->is_reset)
         send_segment(sim, p, abort ? RESET : END, NULL, 0);
     else
         pipe_check(sim, e->pipe);

@@ -471,8 +471,3 @@ uint64_t orr_sim_events(const orr_sim *sim)
 {
     return sim->events;
 }
-
-uint32_t orr_sim_connections(const orr_sim *sim)
-{
-    return sim->pipe_count;
-}

@@ -91,7 +91,6 @@ struct orr_sim {
     orr__sim_listener *listeners;
     struct orr__sim_pipe *pipes; /* in order of their making */
     uint64_t pipe_number;
-    uint32_t pipe_count;
 };
 
 int orr__sim_queue_push(orr__sim_queue *q, uint64_t at_ns, orr__sim_kind kind,

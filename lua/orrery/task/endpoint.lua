@@ -20,10 +20,10 @@
 
 local orrery = require("orrery")
 local core = require("orrery.core")
-local uv = require("luv")
 local bundle = require("orrery.job.bundle")
 local description = require("orrery.gateway.task")
 local errors = require("orrery.util.errors")
+local Executor = require("orrery.rpc.executor")
 local runtime = require("orrery.task.runtime")
 
 local Task = orrery.endpoint(description)
@@ -42,7 +42,7 @@ local PASSING = {
 }
 
 local function now_ms()
-  return uv.hrtime() / 1e6
+  return Executor.current():now_ms()
 end
 
 function Task:init()

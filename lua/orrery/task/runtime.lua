@@ -30,6 +30,7 @@ local output = require("orrery.task.output")
 local M = {}
 
 local SLICE_MS = 2
+local READS_MAX = 256        -- of a slice; in simulation no time passes within it
 local RETRY_MS = 5           -- the transport was full
 local RESULT_MAX = 12582912  -- of collected records; below a frame's limit
 
@@ -318,15 +319,16 @@ function Task:_run_source()
     return "idle"
   end
   local now, outputs, emit = self.now, self.outputs, self.emit
-  local stop = now() + SLICE_MS
+  local stop, reads = now() + SLICE_MS, 0
   repeat
+    reads = reads + 1
     local again = self.read(emit)
     if not again then
       self:_split_ended()
       return "more"
     end
     if type(again) == "number" then return again end
-  until outputs.blocked > 0 or now() >= stop
+  until outputs.blocked > 0 or now() >= stop or reads >= READS_MAX
   return "more"
 end
 
