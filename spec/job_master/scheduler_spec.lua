@@ -426,6 +426,7 @@ describe("scheduler", function()
     assert.is_nil((w.s:next_split(1, w.id("1_0_1"))))
     local _, err = w.s:next_split(1, w.id("1_0_0"))
     assert.equal("unknown_attempt", err.code)
+    assert.equal("s2", w.s:next_split(1, w.id("1_0_1"), 1)) -- lost answer
     _, err = w.s:next_split(2, w.id("1_0_1"))
     assert.equal("bad_argument", err.code)
   end)

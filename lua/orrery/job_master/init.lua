@@ -368,8 +368,8 @@ function JobMaster:update_task_execution_state(report)
     report.error and errors.from_table(report.error), report.result)
 end
 
-function JobMaster:request_next_input_split(vertex_id, attempt)
-  return self:_do("next_split", vertex_id, attempt)
+function JobMaster:request_next_input_split(vertex_id, attempt, received)
+  return self:_do("next_split", vertex_id, attempt, received)
 end
 
 -- ResourceManager ------------------------------------------------------------

@@ -651,9 +651,10 @@ function Scheduler:suspend(err)
   self:_end_job("SUSPENDED")
 end
 
---- The next split of a vertex for an attempt, or nil when there is none left;
+--- The next split of a vertex for an attempt that has received so many, or nil
+-- when there is none left;
 -- nil and an error when the attempt is outdated or the vertex has no splits.
-function Scheduler:next_split(vertex_id, attempt)
+function Scheduler:next_split(vertex_id, attempt, received)
   local execution = self.graph:execution(attempt)
   if not execution or is_over(execution) then
     return nil, errors.new("unknown_attempt",
@@ -665,7 +666,7 @@ function Scheduler:next_split(vertex_id, attempt)
       ("vertex %s has no splits for attempt %s")
         :format(tostring(vertex_id), attempt))
   end
-  return assigner:take(attempt)
+  return assigner:take(attempt, received)
 end
 
 --- Why the job does not run now, for people; nil when there is nothing to say.

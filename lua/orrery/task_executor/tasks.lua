@@ -24,7 +24,7 @@ local Tasks = {}
 Tasks.__index = Tasks
 
 --- @param options { endpoint: table, seams: table, module: string,
----   bundle: fun(descriptor): table, report: fun(task, state, err, result),
+---   bundle: fun(descriptor): table, report: fun(task, report: table): table,
 ---   removed: fun(task), fatal: fun(err) }
 ---   report answers a future; bundle a future of bytes
 function M.new(options)
@@ -51,6 +51,19 @@ end
 
 function Tasks:_move(task, state)
   return task.machine:move(state, self._seams:wall_ms())
+end
+
+-- Reports of one task go out one after the other. Future of the answer.
+function Tasks:_tell(task, state, err, result)
+  local report = {
+    attempt = task.attempt, state = state,
+    error = err and errors.to_table(err), result = result,
+  }
+  local before = task.told or Future.resolved(true)
+  task.told = before:or_else(function() return true end):and_then(function()
+    return self._report(task, report)
+  end)
+  return task.told
 end
 
 -- Ending ---------------------------------------------------------------------
@@ -82,7 +95,7 @@ end
 function Tasks:_end(task, state, err, result)
   local ok, refused = self:_move(task, state)
   if not ok then return nil, refused end
-  self._report(task, state, err, result)
+  self:_tell(task, state, err, result)
     :on_done(function() self:_stop(task) end)
   return true
 end
@@ -229,7 +242,7 @@ function Tasks:notify(attempt, state, err, result)
   if current == "CANCELING" then return true end
   local ok, refused = self:_move(task, state)
   if not ok then return nil, refused end
-  self._report(task, state):on_done(function(_, report_err)
+  self:_tell(task, state):on_done(function(_, report_err)
     if report_err then self:fail(attempt, report_err) end
   end)
   return true
