@@ -2,6 +2,7 @@
 
 local json = require("orrery.util.json")
 local processes = require("support.processes")
+local uv = require("luv")
 
 describe("orrery", function()
   after_each(processes.clean_up)
@@ -19,8 +20,8 @@ describe("orrery", function()
     local code, out, err = processes.run { "up", "--prot", "1" }
     assert.equal(2, code)
     assert.equal("", out)
-    assert.truthy(err:find("unknown option \"--prot\", did you mean \"--port\"?",
-      1, true))
+    assert.truthy(err:find("unknown option \"--prot\", did you mean "
+      .. "\"--port\"?", 1, true))
     assert.truthy(err:find("usage: orrery up [--port N]", 1, true))
   end)
 
@@ -88,5 +89,17 @@ describe("orrery", function()
       assert.truthy(err:find("no cluster answers at 127.0.0.1:1", 1, true), err)
       assert.truthy(err:find("\"orrery up\" starts one", 1, true))
     end
+  end)
+
+  it("gives up on a cluster that does not answer, with exit code 4", function()
+    local listener = uv.new_tcp()
+    assert(listener:bind("127.0.0.1", 0))
+    assert(listener:listen(8, function() end))
+    local code, out, err = processes.run { "list", "--address",
+      "127.0.0.1:" .. listener:getsockname().port, "-D", "client.timeout=300ms" }
+    listener:close()
+    assert.equal(4, code, err)
+    assert.equal("", out)
+    assert.truthy(err:find("no answer from 127.0.0.1:", 1, true), err)
   end)
 end)

@@ -1,5 +1,5 @@
---- Real processes for live specs: started on free ports with own folders, watched
--- without sleeping (the loop turns until a condition holds or a bound passes),
+--- Real processes for live specs: started on free ports with own folders,
+-- watched without sleeping (the loop turns until a condition holds or a bound passes),
 -- and all ended by their own handles.
 
 local core = require("orrery.core") -- first: it gives luv its loop
@@ -18,7 +18,7 @@ function M.binary()
   return uv.cwd() .. "/build/" .. preset .. "/bin/orrery"
 end
 
---- Turns the loop until check() answers something true, which is returned; fails
+--- Turns the loop until check() answers something true and answers it; fails
 -- after timeout_ms. Sanitizer builds are slower: ORRERY_SPEC_PATIENCE
 -- multiplies the bound.
 function M.wait_until(check, timeout_ms, what)
