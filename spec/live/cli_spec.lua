@@ -95,8 +95,9 @@ describe("orrery", function()
     local listener = uv.new_tcp()
     assert(listener:bind("127.0.0.1", 0))
     assert(listener:listen(8, function() end))
-    local code, out, err = processes.run { "list", "--address",
-      "127.0.0.1:" .. listener:getsockname().port, "-D", "client.timeout=300ms" }
+    local address = "127.0.0.1:" .. listener:getsockname().port
+    local code, out, err = processes.run { "list", "--address", address, "-D",
+      "client.timeout=300ms" }
     listener:close()
     assert.equal(4, code, err)
     assert.equal("", out)

@@ -217,3 +217,18 @@ return job
     assert.same(jobs.expected { text }, jobs.counts_of(out))
   end)
 end)
+
+describe("orrery run", function()
+  after_each(processes.clean_up)
+
+  it("says that the cluster is gone, and ends with 3", function()
+    local cluster, address = up()
+    local run = processes.orrery { "run", "--address", address, "-D",
+      "client.timeout=1s", job_file(ENDLESS) }
+    run:wait_for("stderr", "RUNNING")
+    cluster:kill("sigkill")
+    assert.equal(3, run:wait(20000), run.stderr)
+    assert.truthy(run.stderr:find("no cluster answers at " .. address, 1,
+      true), run.stderr)
+  end)
+end)

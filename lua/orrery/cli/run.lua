@@ -229,10 +229,7 @@ function M.run(context)
     detach = options.detach, shows = not options.quiet, impatient = true,
     redraws = output.is_terminal(2) }, Run)
   run.interrupts = interrupts_module.watch(on_signal(run))
-  run.cluster, err = client.connect(session.address(config), {
-    timeout = config:get("client.timeout"),
-    cluster_id = config:get("cluster.id"),
-  })
+  run.cluster, err = session.connect(config)
   if not run.cluster then return output.fail("run", err) end
   run.impatient = false
   local code = run:submit()
