@@ -461,8 +461,9 @@ describe("scheduler", function()
     local w = world()
     w.run()
     assert(w.s:task_state(w.id("2_0_0"), "FAILED", boom))
-    local view = details.details(w.s,
-      { [w.id("1_0_0")] = { records_in = 0, records_out = 7 } }, 5000)
+    w.s.graph:execution(w.id("1_0_0")).counters =
+      { records_in = 0, records_out = 7 }
+    local view = details.details(w.s, 5000)
     assert.equal("RESTARTING", view.status)
     assert.equal("FAILED", view.vertices[2].status)
     assert.equal(7, view.vertices[1].records_out)
