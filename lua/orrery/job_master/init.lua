@@ -5,10 +5,11 @@
 --     args = { { plan = plan, config = config, token = token, directory = "",
 --       blob = "host:port/blob" } } })
 --
--- The happy path: register at the ResourceManager, declare slots -> TaskExecutors
--- register here and offer slots -> tasks are submitted to them, their states
--- come back -> the result is ready for `request_result`, the ResourceManager is
--- told, slots are freed. The endpoint stays, for questions, until it is stopped.
+-- The happy path: register at the ResourceManager, declare slots ->
+-- TaskExecutors register here and offer slots -> tasks are submitted to them,
+-- their states come back -> the result is ready for `request_result`, the
+-- ResourceManager is told, slots are freed. The endpoint stays, for questions,
+-- until it is stopped.
 --
 -- Failures: ResourceManager lost -> registered again, the job runs on.
 -- TaskExecutor lost (heartbeat, connection, told by the ResourceManager) -> its
@@ -469,7 +470,7 @@ function JobMaster:request_result()
   return future
 end
 
--- Ending -----------------------------------------------------------------------
+-- Ending --------------------------------------------------------------------
 
 -- Tells everybody that this job is over; nothing is registered any more.
 function JobMaster:_goodbye(status)

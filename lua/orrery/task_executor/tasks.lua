@@ -1,5 +1,5 @@
---- The tasks of a TaskExecutor: each an endpoint `task/<attempt>` on an executor
--- of its slot. This is the part that starts, cancels and ends them.
+--- The tasks of a TaskExecutor: each an endpoint `task/<attempt>` on an
+-- executor of its slot. This is the part that starts, cancels and ends them.
 --
 --   submit -> bundle fetched -> endpoint spawned -> start -> states come by
 --   `notify` -> each is reported -> an end is reported -> endpoint stopped,
@@ -7,8 +7,8 @@
 --
 -- Failures: fetch, spawn or start fails -> FAILED; the end of an executor that
 -- nobody asked for -> FAILED; a report that is refused -> the task is failed;
--- a task that does not end within the time limit of a cancel is stopped with its
--- executor, and when that does not end either it is fatal for the process,
+-- a task that does not end within the time limit of a cancel is stopped with
+-- its executor, and when that does not end either it is fatal for the process,
 -- because a thread cannot be killed.
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
