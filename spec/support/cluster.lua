@@ -132,8 +132,14 @@ function Cluster:ask(method, ...)
 end
 
 function Cluster:submit(plan) return assert(self:ask("submit_job", plan)) end
-function Cluster:result(id) return assert(self:ask("request_job_result", id)) end
-function Cluster:status(id) return assert(self:ask("request_job_status", id)) end
+
+function Cluster:result(id)
+  return assert(self:ask("request_job_result", id))
+end
+
+function Cluster:status(id)
+  return assert(self:ask("request_job_status", id))
+end
 
 --- Advances until a job has this status, at most limit_ms.
 function Cluster:await_status(id, status, limit_ms)

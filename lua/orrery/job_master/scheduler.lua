@@ -56,7 +56,9 @@ function M.new(options)
     _slot_idle_ms = options.slot_idle_ms, _fail_fast = options.fail_fast,
   }, Scheduler)
   for _, vertex in ipairs(options.plan.vertices) do
-    if vertex.splits then self._splits[vertex.id] = splits.new(vertex.splits) end
+    if vertex.splits then
+      self._splits[vertex.id] = splits.new(vertex.splits)
+    end
   end
   return self
 end
@@ -673,10 +675,13 @@ end
 function Scheduler:reason()
   if self:is_terminal() then return nil end
   if self.job.state == "FAILING" then return tostring(self.failure) end
-  for _, restart in sorted.pairs(self._restarting) do
+  local restart = self._restarting[sorted.keys(self._restarting)[1]]
+  if restart then
     local last = self.exceptions[#self.exceptions]
-    return ("restarts in %.1f s after: %s"):format(
-      math.max(0, restart.at - self._clock.now()) / 1000,
+    local seconds = math.max(0, restart.at - self._clock.now()) / 1000
+    return ("%s after: %s"):format(
+      seconds > 0 and ("restarts in %.1f s"):format(seconds)
+        or "restarts when the tasks have ended",
       last and last.error.message or "a failure")
   end
   if self.is_waiting then

@@ -7,14 +7,15 @@
 -- directory is the address of the jobmanager ("" = the own service); fatal is
 -- called when this process should end.
 --
--- The happy path: follow the ResourceManager's leader, register, report slots ->
--- request_slot from it -> follow that job's leader, register there, offer the
--- slot -> submit_task -> states are passed on -> free_slot.
+-- The happy path: follow the ResourceManager's leader, register, report slots
+-- -> request_slot from it -> follow that job's leader, register there, offer
+-- the slot -> submit_task -> states are passed on -> free_slot.
 --
--- Failures: ResourceManager lost -> register anew, tasks run on; never registered
--- for taskmanager.registration.timeout -> fatal. JobMaster lost -> its tasks
--- fail, its slots wait taskmanager.slot.timeout for the next leader. Tokens
--- that are not those registered with are refused: this endpoint is not fenced.
+-- Failures: ResourceManager lost -> register anew, tasks run on; never
+-- registered for taskmanager.registration.timeout -> fatal. JobMaster lost ->
+-- its tasks fail, its slots wait taskmanager.slot.timeout for the next leader.
+-- Tokens that are not those registered with are refused: this endpoint is not
+-- fenced.
 local orrery = require("orrery")
 local sha256 = require("orrery.native.sha256")
 local errors = require("orrery.util.errors")

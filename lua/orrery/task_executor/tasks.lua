@@ -1,5 +1,5 @@
---- The tasks of a TaskExecutor: each an endpoint `task/<attempt>` on an executor
--- of its slot. This is the part that starts, cancels and ends them.
+--- The tasks of a TaskExecutor: each an endpoint `task/<attempt>` on an
+-- executor of its slot. This is the part that starts, cancels and ends them.
 --
 --   submit -> bundle fetched -> endpoint spawned -> start -> states come by
 --   `notify` -> each is reported -> an end is reported -> endpoint stopped,
@@ -7,8 +7,8 @@
 --
 -- Failures: fetch, spawn or start fails -> FAILED; the end of an executor that
 -- nobody asked for -> FAILED; a report that is refused -> the task is failed;
--- a task that does not end within the time limit of a cancel is stopped with its
--- executor, and when that does not end either it is fatal for the process,
+-- a task that does not end within the time limit of a cancel is stopped with
+-- its executor, and when that does not end either it is fatal for the process,
 -- because a thread cannot be killed.
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
@@ -19,6 +19,8 @@ local M = {}
 
 M.CANCEL_LIMIT_MS = 180000
 M.STOP_LIMIT_MS = 30000
+
+local COUNTERS_MS = 1000
 
 local Tasks = {}
 Tasks.__index = Tasks
@@ -53,6 +55,17 @@ function Tasks:_move(task, state)
   return task.machine:move(state, self._seams:wall_ms())
 end
 
+-- Future of what a task has counted, nil when it does not answer.
+function Tasks:_counters(task)
+  return task.gateway:with({ timeout = COUNTERS_MS }):counters()
+    :and_then(function(counters)
+      return {
+        records_in = counters.records_in or 0,
+        records_out = counters.records_out or 0,
+      }
+    end):or_else(function() return nil end)
+end
+
 -- Reports of one task go out one after the other. Future of the answer.
 function Tasks:_tell(task, state, err, result)
   local report = {
@@ -60,6 +73,13 @@ function Tasks:_tell(task, state, err, result)
     error = err and errors.to_table(err), result = result,
   }
   local before = task.told or Future.resolved(true)
+  if states:is_terminal(state) and task.gateway then
+    -- What the task counted would be gone with it.
+    local last = self:_counters(task)
+    before = before:or_else(function() return true end)
+      :and_then(function() return last end)
+      :and_then(function(counters) report.counters = counters end)
+  end
   task.told = before:or_else(function() return true end):and_then(function()
     return self._report(task, report)
   end)
@@ -254,18 +274,12 @@ function Tasks:metrics(job_id)
   for _, task in ipairs(self:list(job_id)) do
     if task.gateway and not task.machine:is_terminal() then
       attempts[#attempts + 1] = task.attempt
-      calls[#calls + 1] = task.gateway:counters()
-        :or_else(function() return {} end)
+      calls[#calls + 1] = self:_counters(task)
     end
   end
   return Future.all(calls):and_then(function(answers)
     local numbers = {}
-    for i, counters in ipairs(answers) do
-      numbers[attempts[i]] = {
-        records_in = counters.records_in or 0,
-        records_out = counters.records_out or 0,
-      }
-    end
+    for i, attempt in ipairs(attempts) do numbers[attempt] = answers[i] end
     return numbers
   end)
 end
