@@ -36,9 +36,8 @@ static void start(world *w, int i, const char *listen)
     p->service = orr_service_new(i == 0 ? "a" : "b", "alpha", 1);
     p->net = orr_net_new(w->loops[i], p->service, &w->options, &err);
     assert_non_null(p->net);
-    if (listen != NULL &&
-        orr_net_listen(p->net, listen, p->address, sizeof p->address, &err) !=
-            ORR_OK)
+    if (listen != NULL && orr_net_listen(p->net, listen, p->address,
+                                         sizeof p->address, &err) != ORR_OK)
         fail_msg("%s", err.text);
     party_serve(p);
 }
@@ -86,14 +85,14 @@ static void pump(world *w)
 }
 
 /* Until cond holds or 10 s have passed. */
-#define pump_until(w, cond) \
-    do { \
-        uint64_t begin_ = orr_clock_mono_ns(); \
-        int met_; \
-        while (!(met_ = (cond)) && orr_clock_mono_ns() - begin_ < 10000 * ms) \
-            pump(w); \
-        if (!met_) \
-            fail_msg("10 s without %s", #cond); \
+#define pump_until(w, cond)                                                    \
+    do {                                                                       \
+        uint64_t begin_ = orr_clock_mono_ns();                                 \
+        int met_;                                                              \
+        while (!(met_ = (cond)) && orr_clock_mono_ns() - begin_ < 10000 * ms)  \
+            pump(w);                                                           \
+        if (!met_)                                                             \
+            fail_msg("10 s without %s", #cond);                                \
     } while (0)
 
 static uint32_t joined(world *w, const char *address)
@@ -166,8 +165,9 @@ static void echo(world *w, const char *address)
     uint32_t target = joined(w, address);
 
     for (int i = 1; i <= 20; i++)
-        assert_int_equal(party_ask(a, target, "abcdefghijklmnopqrstu",
-                                   (size_t)i, 0), ORR_OK);
+        assert_int_equal(
+            party_ask(a, target, "abcdefghijklmnopqrstu", (size_t)i, 0),
+            ORR_OK);
     pump_until(w, a->replies == 21);
     assert_int_equal(b->calls, 20);
     for (int i = 1; i <= 20; i++)
@@ -269,18 +269,22 @@ static void a_port_in_use_is_told(void **state)
     orr_error err;
     char text[128];
 
-    assert_int_equal(orr_net_listen(w->parties[0].net, w->parties[1].address,
-                                    NULL, 0, &err), ORR_EADDRINUSE);
+    assert_int_equal(
+        orr_net_listen(w->parties[0].net, w->parties[1].address, NULL, 0, &err),
+        ORR_EADDRINUSE);
     snprintf(text, sizeof text, "cannot listen on %s: address already in use",
              w->parties[1].address);
     assert_string_equal(err.text, text);
-    assert_int_equal(orr_net_listen(w->parties[0].net, "127.0.0.1", NULL, 0,
-                                    &err), ORR_EINVAL);
-    assert_int_equal(orr_net_listen(w->parties[0].net, "192.0.2.1:0", NULL, 0,
-                                    &err), ORR_EIO);
+    assert_int_equal(
+        orr_net_listen(w->parties[0].net, "127.0.0.1", NULL, 0, &err),
+        ORR_EINVAL);
+    assert_int_equal(
+        orr_net_listen(w->parties[0].net, "192.0.2.1:0", NULL, 0, &err),
+        ORR_EIO);
     assert_non_null(strstr(err.text, "address not available"));
-    assert_int_equal(orr_net_listen(w->parties[0].net, "127.0.0.1:0", NULL, 0,
-                                    &err), ORR_OK);
+    assert_int_equal(
+        orr_net_listen(w->parties[0].net, "127.0.0.1:0", NULL, 0, &err),
+        ORR_OK);
 }
 
 static void a_refused_connection_fails_at_once(void **state)
@@ -386,7 +390,8 @@ static void a_peer_of_another_cluster_reads_why(void **state)
     assert_true(ended);
     assert_int_equal(orr_header_decode(&h, got.data, got.len), ORR_OK);
     assert_int_equal(orr_header_decode(&h, got.data + 64 + h.length,
-                                       got.len - 64 - h.length), ORR_OK);
+                                       got.len - 64 - h.length),
+                     ORR_OK);
     assert_int_equal(h.kind, ORR_FRAME_GOODBYE);
     assert_non_null(memmem(got.data, got.len, "ours is beta", 12));
     orr_buf_free(&hello);
@@ -413,8 +418,8 @@ static void too_many_connections_are_refused(void **state)
     assert_int_equal(info.accepted, 3);
     assert_int_equal(info.refused, 1);
     close(fds[0]);
-    pump_until(w, (orr_net_info_get(w->parties[1].net, &info),
-                   info.connections == 2));
+    pump_until(
+        w, (orr_net_info_get(w->parties[1].net, &info), info.connections == 2));
     joined(w, w->parties[1].address);
     for (int i = 1; i < 4; i++)
         close(fds[i]);
@@ -476,8 +481,9 @@ static void a_loop_may_go_before_its_nets(void **state)
     joined(w, w->parties[1].address);
     assert_int_equal(orr_loop_free(w->loops[0]), 0);
     w->loops[0] = NULL;
-    assert_int_equal(orr_net_listen(w->parties[0].net, "127.0.0.1:0", NULL, 0,
-                                    NULL), ORR_ECLOSED);
+    assert_int_equal(
+        orr_net_listen(w->parties[0].net, "127.0.0.1:0", NULL, 0, NULL),
+        ORR_ECLOSED);
     pump_until(w, w->parties[1].replies == 0);
 }
 
@@ -509,6 +515,28 @@ static void bad_options_are_refused(void **state)
     orr_service_free(s);
 }
 
+static void without_memory_there_is_no_net_and_no_leak(void **state)
+{
+    orr_error err;
+
+    (void)state;
+    for (uint64_t n = 1; n < 5; n++) {
+        uint64_t live = orr_alloc_live();
+        orr_service *s = orr_service_new("s", "alpha", 1);
+        orr_loop *loop = orr_loop_new(1, &err);
+        orr_net *net;
+
+        orr_alloc_fail_at(n);
+        net = orr_net_new(loop, s, NULL, &err);
+        orr_alloc_fail_at(0);
+        assert_true(net == NULL);
+        assert_int_equal(err.code, ORR_ENOMEM);
+        assert_int_equal(orr_loop_free(loop), 0);
+        orr_service_free(s);
+        assert_true(orr_alloc_live() <= live);
+    }
+}
+
 #define ROW(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -531,6 +559,7 @@ int main(void)
         ROW(a_loop_may_go_before_its_nets),
         ROW(going_while_connecting_leaves_nothing),
         ROW(bad_options_are_refused),
+        cmocka_unit_test(without_memory_there_is_no_net_and_no_leak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
