@@ -36,6 +36,14 @@ describe("orrery", function()
       true))
   end)
 
+  it("helps despite of a wrong configuration", function()
+    local folder = processes.folder()
+    processes.write_file(folder .. "/orrery.conf.lua", "= nonsense")
+    assert.equal(0, (processes.run({ "help", "up" }, { cwd = folder })))
+    assert.equal(0, (processes.run({ "version" }, { cwd = folder })))
+    assert.equal(2, (processes.run({ "list" }, { cwd = folder })))
+  end)
+
   it("prints the configuration in effect with its sources", function()
     local folder = processes.folder()
     processes.write_file(folder .. "/orrery.conf.lua", "cluster.id = 'mine'\n")
@@ -68,6 +76,10 @@ describe("orrery", function()
     local script = processes.write_file(folder .. "/s.lua",
       "print(arg[0] == ..., arg[1], select(2, ...))\nos.exit(7)")
     local code, out = processes.run { "exec", script, "--", "--a", "b" }
+    assert.equal(7, code)
+    assert.equal("false\t--a\tb\n", out)
+    code, out = processes.run { "-D", "log.level=error", "exec", script, "--",
+      "--a", "b" }
     assert.equal(7, code)
     assert.equal("false\t--a\tb\n", out)
     local err

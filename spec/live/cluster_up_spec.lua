@@ -121,6 +121,23 @@ describe("jobs on orrery up", function()
     assert.equal("CANCELED", json.decode(out).status)
   end)
 
+  it("give their result as one JSON document", function()
+    local text = processes.write_file(processes.folder() .. "/t", "b a b\n")
+    local code, out, err = processes.run { "run", "--json", "--quiet",
+      "--address", address, "examples/word_count.lua", "--", "--top", "0",
+      text }
+    assert.equal(0, code)
+    assert.equal("", err)
+    local document = json.decode(out)
+    assert.equal("FINISHED", document.status)
+    local words = {}
+    for _, pair in ipairs(document.result.collected.words) do
+      words[pair[1]] = pair[2]
+    end
+    assert.same({ a = 1, b = 2 }, words)
+    assert.same({}, document.result.accumulators)
+  end)
+
   it("that do not exist are told so", function()
     local code, _, err = processes.run { "status", "nope", "--address",
       address }
