@@ -92,10 +92,8 @@ harness.compare { name = "rpc.local.same_executor.ask", unit = "ns",
 
 -- another executor of this process ----------------------------------------------
 
-local here = arg[0]:match("^(.*)/[^/]*$") or "."
-package.path = here .. "/?.lua;" .. package.path
 local spawned = assert(service:spawn("bench_counter",
-  { id = "far", path = here .. "/?.lua" }):await())
+  { id = "far" }):await())
 local far = spawned.gateway
 local function ask_far() return far:add(3) end
 sequential(ask_far, 5000)

@@ -98,6 +98,8 @@ void orr_executor_flush(orr_executor *ex)
         ex->armed_ns = first;
         ex->driver.arm(ex->driver.ctx, first);
     }
+    /* The owner may do other things before the next turn. */
+    ex->now_is_fresh = false;
 }
 
 /* --- frames from a peer --------------------------------------------------- */

@@ -20,7 +20,7 @@
 enum {
     WINDOW = 256 * 1024,
     SEGMENT_MAX = 64 * 1024,
-    PIECES_MAX = 4, /* random pieces of one write */
+    PIECES_MAX = 4,   /* random pieces of one write */
     LOCAL_NS = 20000, /* latency inside a node */
     PORTS_MAX = 65535
 };
@@ -64,6 +64,7 @@ typedef struct orr__sim_pipe {
     struct orr__sim_pipe *next;
     uint64_t number;
     uint16_t port;
+    int is_reset;    /* nothing is sent any more */
     uint32_t events; /* that point here */
     end ends[2];
     path paths[2];
@@ -177,7 +178,6 @@ static void pipe_free(orr_sim *sim, pipe_ *pipe)
     while (*at != pipe)
         at = &(*at)->next;
     *at = pipe->next;
-    sim->pipe_count--;
     drop_segments(&pipe->paths[0]);
     drop_segments(&pipe->paths[1]);
     orr_free(pipe);
@@ -209,7 +209,6 @@ static pipe_ *pipe_new(orr_sim *sim, uint32_t from, uint32_t to, uint16_t port)
     while (*at != NULL)
         at = &(*at)->next;
     *at = pipe;
-    sim->pipe_count++;
     return pipe;
 }
 
@@ -267,15 +266,9 @@ static void on_segment(orr_sim *sim, end *e, const segment *s)
     if (e->conn == NULL)
         return;
     switch (s->kind) {
-    case ACCEPT:
-        orr__conn_connected(e->conn, sim->now_ns);
-        break;
-    case DATA:
-        orr__conn_input(e->conn, s->data, s->len, sim->now_ns);
-        break;
-    case END:
-        orr__conn_lost(e->conn, "closed by the peer");
-        break;
+    case ACCEPT: orr__conn_connected(e->conn, sim->now_ns); break;
+    case DATA: orr__conn_input(e->conn, s->data, s->len, sim->now_ns); break;
+    case END: orr__conn_lost(e->conn, "closed by the peer"); break;
     default:
         orr__conn_lost(e->conn, e->conn->state == ORR_CONN_CONNECTING
                                     ? "connection refused"
@@ -333,6 +326,7 @@ void orr__sim_reset(orr_sim *sim, void *pipe__)
     pipe_ *pipe = pipe__;
 
     orr__sim_trace(sim, ORR__SIM_RESET, pipe->number, 0, NULL, 0);
+    pipe->is_reset = 1;
     for (uint32_t i = 0; i < 2; i++) {
         drop_segments(&pipe->paths[i]);
         pipe->paths[i].borrowed_len = 0;
@@ -359,6 +353,16 @@ int orr_sim_reset_connections(orr_sim *sim, uint32_t a, uint32_t b)
         orr__sim_schedule(sim, sim->now_ns, ORR__SIM_RESET, pipe);
         count++;
     }
+    return count;
+}
+
+uint32_t orr_sim_connections(const orr_sim *sim)
+{
+    uint32_t count = 0;
+
+    for (const pipe_ *pipe = sim->pipes; pipe != NULL; pipe = pipe->next)
+        if (pipe->ends[0].conn != NULL || pipe->ends[1].conn != NULL)
+            count++;
     return count;
 }
 
@@ -423,8 +427,10 @@ static int sim_connect(void *ctx, const char *address, orr_conn *c,
     if (rc != ORR_OK)
         return rc;
     if (!node_find(sim, name, &node))
-        return orr_error_set(err, ORR_UNREACHABLE, "cannot connect to %s: the "
-                             "simulation has no node \"%.63s\"", address, name);
+        return orr_error_set(err, ORR_UNREACHABLE,
+                             "cannot connect to %s: the "
+                             "simulation has no node \"%.63s\"",
+                             address, name);
     pipe = pipe_new(sim, h->exec->node, node, port);
     if (pipe == NULL)
         return orr_error_set(err, ORR_ENOMEM, "no memory to connect to %s",
@@ -457,7 +463,7 @@ static void sim_close(void *stream, int abort)
     e->conn = NULL;
     p->borrowed = NULL;
     p->borrowed_len = 0;
-    if (e->pipe->ends[1 - e->side].conn != NULL)
+    if (e->pipe->ends[1 - e->side].conn != NULL && !e->pipe->is_reset)
         send_segment(sim, p, abort ? RESET : END, NULL, 0);
     else
         pipe_check(sim, e->pipe);
@@ -477,15 +483,19 @@ static int sim_listen(void *ctx, const char *address, void **listener,
     if (rc != ORR_OK)
         return rc;
     if (strcmp(name, node->name) != 0)
-        return orr_error_set(err, ORR_EIO, "cannot listen on %s: this is node "
-                             "%s", address, node->name);
+        return orr_error_set(err, ORR_EIO,
+                             "cannot listen on %s: this is node "
+                             "%s",
+                             address, node->name);
     if (port == 0) {
         while (listener_find(sim, h->exec->node, node->port_next) != NULL)
             node->port_next = node->port_next % PORTS_MAX + 1;
         port = node->port_next;
     } else if (listener_find(sim, h->exec->node, port) != NULL) {
-        return orr_error_set(err, ORR_EADDRINUSE, "cannot listen on %s: "
-                             "address already in use", address);
+        return orr_error_set(err, ORR_EADDRINUSE,
+                             "cannot listen on %s: "
+                             "address already in use",
+                             address);
     }
     l = orr_calloc(1, sizeof *l);
     if (l == NULL)

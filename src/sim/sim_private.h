@@ -91,7 +91,6 @@ struct orr_sim {
     orr__sim_listener *listeners;
     struct orr__sim_pipe *pipes; /* in order of their making */
     uint64_t pipe_number;
-    uint32_t pipe_count;
 };
 
 int orr__sim_queue_push(orr__sim_queue *q, uint64_t at_ns, orr__sim_kind kind,
@@ -109,8 +108,8 @@ void orr__sim_turn_soon(orr__sim_exec *e);
 void orr__sim_alarm_set(orr_sim *sim, orr__sim_alarm *alarm, uint64_t at_ns,
                         orr__sim_kind kind, void *what);
 /* An event of the alarm came: is it due? Queues it again when it moved. */
-int orr__sim_alarm_due(orr_sim *sim, orr__sim_alarm *alarm,
-                       orr__sim_kind kind, void *what);
+int orr__sim_alarm_due(orr_sim *sim, orr__sim_alarm *alarm, orr__sim_kind kind,
+                       void *what);
 
 /* network.c */
 void orr__sim_arrive(orr_sim *sim, void *path);

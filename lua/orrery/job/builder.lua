@@ -207,6 +207,7 @@ function M.new(name, options)
     _operators = {},
     _parallelism = options.parallelism == nil and 1
       or check_parallelism("job option parallelism", options.parallelism),
+    _names_parallelism = options.parallelism ~= nil,
     _options = {
       restart = check_restart(options.restart),
       latency_ms = latency,
@@ -266,6 +267,17 @@ end
 function Job:on_result(fn)
   self._on_result = check_function("on_result", fn, "its argument")
   return self
+end
+
+--- Is there an on_result handler?
+function Job:has_on_result()
+  return self._on_result ~= nil
+end
+
+--- The parallelism that the job has when its file names none. For clients.
+function Job:set_default_parallelism(n)
+  if self._names_parallelism then return end
+  self._parallelism = check_parallelism("default parallelism", n)
 end
 
 --- Runs the handler given to on_result, if any. Gives true, or nil, err.

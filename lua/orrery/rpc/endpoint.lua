@@ -122,7 +122,7 @@ end
 -- result. For work that would keep this executor from its messages.
 function Endpoint:offload(module, fn, ...)
   local cell = live_cell(self, "offload")
-  return require("orrery.worker").offload(cell.service, module, fn, ...)
+  return require("orrery.rpc.worker").offload(cell.service, module, fn, ...)
 end
 
 -- Classes ---------------------------------------------------------------------

@@ -214,6 +214,14 @@ local function begin_stop(cell)
   task.start(cell, on_stop_done, false, false, on_stop, cell.object)
 end
 
+-- Behind the messages that wait now.
+local function post_stop(cell)
+  local ok, err = cell.executor:post(cell, { run = begin_stop })
+  if ok then return end
+  log.warn("rpc", "%s: %s; stopping at once", cell.name, tostring(err))
+  task.later(cell.executor.context, begin_stop, cell)
+end
+
 local function on_start_done(t, value, err)
   local cell = t.context
   if cell.gone then return end
@@ -231,7 +239,7 @@ local function on_start_done(t, value, err)
   end
   cell.state = "started"
   cell.executor:release(cell)
-  if cell.stop_wanted and not cell.gone then begin_stop(cell) end
+  if cell.stop_wanted and not cell.gone then post_stop(cell) end
 end
 
 local function begin_start(cell)
@@ -248,11 +256,7 @@ function Service:_terminate(cell)
   if cell.state == "created" then
     terminated(cell)
   elseif cell.state == "started" then
-    local ok, err = cell.executor:post(cell, { run = begin_stop })
-    if not ok then
-      log.warn("rpc", "%s: %s; stopping at once", cell.name, tostring(err))
-      task.later(cell.executor.context, begin_stop, cell)
-    end
+    post_stop(cell)
   end
   return cell.termination
 end
@@ -291,7 +295,7 @@ local function open_cell(cell, options, token_bytes)
   })
   if not slot then
     executor:remove_cell(cell)
-    if err.code == "eexist" or err.code == "EEXIST" then
+    if err.code == "exists" then
       return nil, errors.new(err.code, "an endpoint " .. cell.name
         .. " exists already")
     end

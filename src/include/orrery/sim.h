@@ -90,7 +90,7 @@ int orr_sim_restart(orr_sim *sim, uint32_t node);
  * and content. note mixes in what the owner saw. */
 uint64_t orr_sim_trace_hash(const orr_sim *sim);
 void orr_sim_trace_note(orr_sim *sim, const void *data, size_t len);
-/* Events processed so far, and connections that exist. */
+/* Events processed so far, and connections that an end still holds. */
 uint64_t orr_sim_events(const orr_sim *sim);
 uint32_t orr_sim_connections(const orr_sim *sim);
 /* ffi:end */

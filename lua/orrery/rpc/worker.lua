@@ -37,7 +37,7 @@ local function worker_of(service)
   end
   local i = pool.next % WORKERS + 1
   pool.next = pool.next + 1
-  if not pool[i] then pool[i] = service:spawn("orrery.worker") end
+  if not pool[i] then pool[i] = service:spawn("orrery.rpc.worker") end
   return pool[i]
 end
 

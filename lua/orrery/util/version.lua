@@ -1,0 +1,2 @@
+--- The version of Orrery; CMakeLists.txt says the same.
+return "0.1.0"

@@ -1,0 +1,8 @@
+describe("docs/configuration.md", function()
+  it("is what the registry says", function()
+    local file = assert(io.open("docs/configuration.md", "rb"))
+    local text = file:read("*a")
+    file:close()
+    assert.equal(require("orrery.cli.config").markdown(), text)
+  end)
+end)
