@@ -93,6 +93,9 @@ static void on_timer(uv_timer_t *handle)
 {
     orr_loop *loop = handle->data;
 
+    /* libuv 1.44 runs timers before it polls, also in UV_RUN_ONCE: without this
+     * it would now sleep with no timer set. */
+    uv_stop(&loop->uv);
     loop->armed_ns = UINT64_MAX;
     /* The executor sees the deadline in its next turn and arms the next one. */
     if (loop->wanted_ns <= orr_clock_mono_ns())

@@ -1,11 +1,13 @@
 --- Runs the JobMaster of one job in this process, while it leads.
 --
 -- States: RUNNING -> COMPLETED (the job has ended for the cluster) or STOPPED
--- (this process gave it up: SUSPENDED). In RUNNING it has at most one JobMaster,
--- for the leader session granted last:
---   grant   -> JobMaster started with the session as token, gateway ready when it
+-- (this process gave it up: SUSPENDED). In RUNNING it has at most one
+-- JobMaster, for the leader session granted last:
+--   grant   -> JobMaster started with the session as token, gateway ready when
+--   it
 --              serves, leadership confirmed with its address
---   revoke  -> gateway fails, JobMaster stopped; the next grant waits for its end
+--   revoke  -> gateway fails, JobMaster stopped; the next grant waits for its
+--   end
 -- Grants and revocations are carried out one after the other; what belongs to a
 -- session that is over by then is skipped, and so is its result.
 --
