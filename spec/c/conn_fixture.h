@@ -14,8 +14,8 @@ typedef struct fixture {
     orr_chance chance;
     orr_conn *conn;
     uint64_t now;
-    orr_buf wrote;   /* what the transport took */
-    size_t room;     /* what it takes before it borrows */
+    orr_buf wrote; /* what the transport took */
+    size_t room;   /* what it takes before it borrows */
     const uint8_t *borrowed;
     size_t borrowed_len;
     int closes;
@@ -133,7 +133,8 @@ static inline void fix_init(fixture *f, const char *cluster, uint64_t seed)
 /* Answers 0 without memory. */
 static inline int fix_new(fixture *f, int accepted)
 {
-    orr_hello self = {.protocol = ORR_PROTOCOL, .incarnation = 7,
+    orr_hello self = {.protocol = ORR_PROTOCOL,
+                      .incarnation = 7,
                       .frame_max = f->env.options.frame_max};
 
     snprintf(self.cluster, sizeof self.cluster, "%s",
@@ -162,8 +163,10 @@ static inline void fix_fini(fixture *f)
 static inline void fix_frame(orr_buf *out, int kind, uint32_t method,
                              const void *body, uint32_t len)
 {
-    orr_header h = {.length = len, .version = ORR_WIRE_VERSION,
-                    .kind = (uint8_t)kind, .method = method};
+    orr_header h = {.length = len,
+                    .version = ORR_WIRE_VERSION,
+                    .kind = (uint8_t)kind,
+                    .method = method};
     uint8_t head[ORR_HEADER_SIZE];
 
     orr_header_encode(&h, head);
@@ -177,8 +180,8 @@ static inline void fix_hello(orr_buf *out, int64_t protocol,
                              const char *cluster, uint32_t frame_max)
 {
     orr_buf body = {0};
-    orr_hello h = {.protocol = protocol, .incarnation = 9,
-                   .frame_max = frame_max};
+    orr_hello h = {
+        .protocol = protocol, .incarnation = 9, .frame_max = frame_max};
 
     snprintf(h.cluster, sizeof h.cluster, "%s", cluster);
     snprintf(h.address, sizeof h.address, "peer:9");

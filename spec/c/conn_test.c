@@ -45,13 +45,12 @@ static orr_header wrote(const fixture *f, int n, const uint8_t **body)
     size_t at = 0;
 
     for (;; n--) {
-        assert_int_equal(orr_header_decode(&h, f->wrote.data + at,
-                                           f->wrote.len - at),
-                         ORR_OK);
+        assert_int_equal(
+            orr_header_decode(&h, f->wrote.data + at, f->wrote.len - at),
+            ORR_OK);
         assert_true(f->wrote.len - at >= ORR_HEADER_SIZE + h.length);
         assert_int_equal(orr_header_checksum(f->wrote.data + at,
-                                             f->wrote.data + at + 64,
-                                             h.length),
+                                             f->wrote.data + at + 64, h.length),
                          h.checksum);
         if (n == 0)
             break;
@@ -246,8 +245,12 @@ static void bad_hellos_are_protocol_errors(void **state)
         {TEXT("\x81\xa8protocol\x01"), "lacks cluster"},
         {TEXT("\x80"), "lacks protocol"},
         {TEXT("\x82\xa8protocol\x01\xa8protocol\x01"), "bad \"protocol\""},
-        {TEXT("\x84\xa8protocol\x01\xa7" "cluster\xa5" "alpha\xab"
-              "incarnation\x01\xa9" "frame_max\x10"), "frame_max 16"},
+        {TEXT("\x84\xa8protocol\x01\xa7"
+              "cluster\xa5"
+              "alpha\xab"
+              "incarnation\x01\xa9"
+              "frame_max\x10"),
+         "frame_max 16"},
         {TEXT("\x81\xa5nonce\xc4\x02xx"), "bad \"nonce\""},
         {TEXT("\xdf\xff\xff\xff\xff"), "not a map"},
     };
@@ -392,8 +395,8 @@ static void garbage_from_a_stranger_costs_nothing(void **state)
 
 static void send_length(fixture *f, int kind, uint32_t length)
 {
-    orr_header h = {.length = length, .version = ORR_WIRE_VERSION,
-                    .kind = (uint8_t)kind};
+    orr_header h = {
+        .length = length, .version = ORR_WIRE_VERSION, .kind = (uint8_t)kind};
     uint8_t head[ORR_HEADER_SIZE];
 
     orr_header_encode(&h, head);
@@ -470,7 +473,9 @@ static void what_the_sink_refuses_ends_the_connection(void **state)
 static void a_ping_is_answered_with_its_numbers(void **state)
 {
     fixture *f = *state;
-    orr_header h = {.version = 1, .kind = ORR_FRAME_PING, .call_slot = 5,
+    orr_header h = {.version = 1,
+                    .kind = ORR_FRAME_PING,
+                    .call_slot = 5,
                     .call_generation = 6};
     uint8_t head[ORR_HEADER_SIZE];
 

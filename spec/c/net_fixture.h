@@ -35,7 +35,8 @@ typedef struct party {
 static inline void party_serve(party *p)
 {
     orr_endpoint_options o = {.name = "echo",
-                              .methods = (const uint8_t *)"\x91\xa4" "echo",
+                              .methods = (const uint8_t *)"\x91\xa4"
+                                                          "echo",
                               .methods_len = 6,
                               .gateways = "",
                               .ref = 1};
@@ -43,7 +44,8 @@ static inline void party_serve(party *p)
     assert_int_equal(orr_endpoint_open(p->ex, p->service, &o, &p->slot),
                      ORR_OK);
     assert_int_equal(orr_endpoint_set_state(p->ex, p->service, p->slot,
-                                            ORR_ENDPOINT_STARTED), ORR_OK);
+                                            ORR_ENDPOINT_STARTED),
+                     ORR_OK);
 }
 
 static inline void party_answer(party *p, const orr_event *e)
@@ -141,11 +143,11 @@ static inline const party_reply *party_last(const party *p)
     return &p->reply[(p->replies - 1) % PARTY_REPLIES_MAX];
 }
 
-#define assert_reply(p, code, part) \
-    do { \
-        assert_int_equal(party_last(p)->status, code); \
-        if (strstr(party_last(p)->text, part) == NULL) \
-            fail_msg("\"%s\" is not in \"%s\"", part, party_last(p)->text); \
+#define assert_reply(p, code, part)                                            \
+    do {                                                                       \
+        assert_int_equal(party_last(p)->status, code);                         \
+        if (strstr(party_last(p)->text, part) == NULL)                         \
+            fail_msg("\"%s\" is not in \"%s\"", part, party_last(p)->text);    \
     } while (0)
 
 #endif

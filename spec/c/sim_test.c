@@ -35,7 +35,8 @@ static party *add(world *w, const char *name, int listens)
     assert_non_null(p->net);
     if (listens)
         assert_int_equal(orr_net_listen(p->net, address, p->address,
-                                        sizeof p->address, &err), ORR_OK);
+                                        sizeof p->address, &err),
+                         ORR_OK);
     party_serve(p);
     w->count++;
     return p;
@@ -126,8 +127,9 @@ static void a_call_takes_simulated_time(void **state)
     assert_int_equal(party_last(a)->size, 5);
     took = party_last(a)->at_ns - begin;
     assert_true(took >= 2 * ms && took <= 60 * ms);
-    assert_int_equal(orr_sim_wall_ms(w->sim), 1577836800000u +
-                     (orr_sim_now_ns(w->sim) - 1000 * ms) / ms);
+    assert_int_equal(orr_sim_wall_ms(w->sim),
+                     1577836800000u +
+                         (orr_sim_now_ns(w->sim) - 1000 * ms) / ms);
 }
 
 static void large_bodies_come_in_parts_and_whole(void **state)
@@ -287,8 +289,9 @@ static void a_crash_is_seen_and_a_restart_serves_again(void **state)
     assert_null(orr_sim_net(w->sim, b->ex, a->service, NULL, &err));
     assert_int_equal(orr_sim_restart(w->sim, 1), ORR_OK);
     c = add(w, "b", 0);
-    assert_int_equal(orr_net_listen(c->net, "b:1", c->address,
-                                    sizeof c->address, &err), ORR_OK);
+    assert_int_equal(
+        orr_net_listen(c->net, "b:1", c->address, sizeof c->address, &err),
+        ORR_OK);
     run_for(w, 5000 * ms);
     assert_int_equal(b->calls, 1); /* the dead never turned again */
     assert_int_equal(joined(w, a, c) != 0, 1);
@@ -415,18 +418,11 @@ static uint64_t history(uint64_t seed, int *replies)
         party_ask(&w->parties[x], targets[x], body,
                   orr_chance_below(chance, sizeof body), 300 * ms);
         switch (orr_chance_below(chance, 12)) {
-        case 0:
-            orr_sim_cut(w->sim, x, y, 1);
-            break;
-        case 1:
-            orr_sim_reset_connections(w->sim, x, y);
-            break;
+        case 0: orr_sim_cut(w->sim, x, y, 1); break;
+        case 1: orr_sim_reset_connections(w->sim, x, y); break;
         case 2:
-        case 3:
-            orr_sim_heal(w->sim);
-            break;
-        default:
-            break;
+        case 3: orr_sim_heal(w->sim); break;
+        default: break;
         }
         run_for(w, orr_chance_below(chance, 40 * ms));
     }
@@ -449,7 +445,7 @@ static void one_seed_is_one_history(void **state)
     (void)state;
     first = history(7, &replies);
     assert_int_equal(replies, 203); /* every call ends exactly once */
-    block = malloc(12345); /* other addresses, the same history */
+    block = malloc(12345);          /* other addresses, the same history */
     noise = history(8, &again);
     assert_int_equal(again, 203);
     assert_true(noise != first);
@@ -466,8 +462,8 @@ static void many_seeds_end_every_call_once(void **state)
 
         history(seed, &replies);
         if (replies != 203)
-            fail_msg("seed %llu: %d replies, not 203",
-                     (unsigned long long)seed, replies);
+            fail_msg("seed %llu: %d replies, not 203", (unsigned long long)seed,
+                     replies);
     }
 }
 
@@ -503,6 +499,73 @@ static void bad_arguments_are_refused(void **state)
     assert_int_equal(orr_sim_node(w->sim, "more", &node), ORR_ENOSPC);
 }
 
+/* A call between two nodes while the n-th allocation fails; answers 1 when it
+ * went well. */
+static int small_life(uint64_t n)
+{
+    orr_sim *sim;
+    orr_executor *ex[2] = {NULL, NULL};
+    orr_service *services[2] = {NULL, NULL};
+    orr_net *nets[2] = {NULL, NULL};
+    uint32_t node, slot;
+    orr_error err;
+    orr_sim_event e;
+    orr_net_info info = {0};
+    int ok = 1;
+
+    orr_alloc_fail_at(n);
+    sim = orr_sim_new(1);
+    for (int i = 0; i < 2 && sim != NULL && ok; i++) {
+        ok =
+            orr_sim_node(sim, i == 0 ? "a" : "b", &node) == ORR_OK &&
+            (ex[i] = orr_sim_executor(sim, node, 0, &err)) != NULL &&
+            (services[i] = orr_service_new("s", "alpha", 1)) != NULL &&
+            (nets[i] = orr_sim_net(sim, ex[i], services[i], NULL, &err)) !=
+                NULL &&
+            (i == 0 || orr_net_listen(nets[i], "b:1", NULL, 0, &err) == ORR_OK);
+    }
+    ok = sim != NULL && ok;
+    ok = ok && orr_executor_connect(ex[0], services[0], "b:1", "none", "", NULL,
+                                    0, &slot) == ORR_OK;
+    for (int i = 0; ok && i < 200; i++) {
+        orr_event event;
+
+        if (orr_sim_step(sim, 1200 * ms, &e) != 1)
+            break;
+        orr_executor_turn(e.executor);
+        do
+            orr_executor_next(e.executor, &event);
+        while (event.kind != ORR_EVENT_NONE);
+        orr_executor_flush(e.executor);
+    }
+    orr_alloc_fail_at(0);
+    if (ok)
+        orr_net_info_get(nets[0], &info);
+    for (int i = 0; i < 2; i++)
+        orr_net_free(nets[i]);
+    orr_sim_free(sim);
+    for (int i = 0; i < 2; i++)
+        orr_service_free(services[i]);
+    return info.frames_in == 2;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    uint64_t live, n = 1;
+    int well = 0;
+
+    (void)state;
+    orr_log_set_level(ORR_LOG_OFF);
+    assert_true(small_life(0));
+    live = orr_alloc_live();
+    for (; n < 80; n++) {
+        well += small_life(n);
+        if (orr_alloc_live() > live)
+            fail_msg("allocation %d leaves something", (int)n);
+    }
+    assert_true(well > 10); /* the last of them were beyond the end */
+}
+
 #define ROW(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -527,6 +590,7 @@ int main(void)
         cmocka_unit_test(many_seeds_end_every_call_once),
         ROW(notes_are_part_of_the_trace),
         ROW(bad_arguments_are_refused),
+        cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

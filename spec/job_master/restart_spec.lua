@@ -11,7 +11,8 @@ end
 
 describe("restart strategies", function()
   it("the default is fixed-delay, 3 attempts, 1 s", function()
-    assert.same({ 1000, 1000, 1000, false }, delays(restart.new(nil), { 1, 2, 3, 4 }))
+    assert.same({ 1000, 1000, 1000, false },
+      delays(restart.new(nil), { 1, 2, 3, 4 }))
     assert.same({ 1000, false },
       delays(restart.new({ attempts = 1 }), { 1, 2 }))
   end)

@@ -142,7 +142,9 @@ describe("scheduler", function()
   it("X-10 a result that cannot be merged is a global failure", function()
     local w = world()
     w.run()
-    for _, t in ipairs({ "1_0_0", "1_1_0", "2_0_0" }) do w.report(t, "FINISHED") end
+    for _, t in ipairs({ "1_0_0", "1_1_0", "2_0_0" }) do
+      w.report(t, "FINISHED")
+    end
     assert(w.s:task_state(w.id("2_1_0"), "FINISHED", nil,
       { accumulators = { n = { "nonsense", 1 } } }))
     assert.equal("RESTARTING", w.s.job.state)
@@ -205,7 +207,9 @@ describe("scheduler", function()
       { context = { operator = "count", file = "j.lua", line = 3 } })
     assert(w.s:task_state(w.id("2_0_0"), "FAILED", failure))
     assert.equal("FAILING", w.s.job.state)
-    for _, t in ipairs({ "1_0_0", "1_1_0", "2_1_0" }) do w.report(t, "CANCELED") end
+    for _, t in ipairs({ "1_0_0", "1_1_0", "2_1_0" }) do
+      w.report(t, "CANCELED")
+    end
     assert.equal("FAILED", w.s.job.state)
     local outcome = details.outcome(w.s)
     assert.equal("restarts_used_up", outcome.failure.code)
@@ -329,7 +333,9 @@ describe("scheduler", function()
       w.s:cancel()
       w.s:timer("restart:1")
       assert.equal("CANCELLING", w.s.job.state)
-      for _, t in ipairs({ "1_0_0", "1_1_0", "2_1_0" }) do w.report(t, "CANCELED") end
+      for _, t in ipairs({ "1_0_0", "1_1_0", "2_1_0" }) do
+        w.report(t, "CANCELED")
+      end
       assert.equal("CANCELED", w.s.job.state)
       assert.same({}, w.submits())
     end)
@@ -341,7 +347,9 @@ describe("scheduler", function()
       assert(w.s:task_state(w.id("2_0_0"), "FAILED", boom))
       w.s:cancel()
       assert(w.s:task_state(w.id("2_1_0"), "FAILED", boom))
-      for _, t in ipairs({ "1_0_0", "1_1_0" }) do w.report(t, "CANCELED") end
+      for _, t in ipairs({ "1_0_0", "1_1_0" }) do
+        w.report(t, "CANCELED")
+      end
       assert.equal("CANCELED", w.s.job.state)
     end)
 
@@ -418,7 +426,9 @@ describe("scheduler", function()
     assert.equal("s1", w.s:next_split(1, w.id("1_0_0")))
     assert.equal("s2", w.s:next_split(1, w.id("1_1_0")))
     assert(w.s:task_state(w.id("1_0_0"), "FAILED", boom))
-    for _, t in ipairs({ "1_1_0", "2_0_0", "2_1_0" }) do w.report(t, "CANCELED") end
+    for _, t in ipairs({ "1_1_0", "2_0_0", "2_1_0" }) do
+      w.report(t, "CANCELED")
+    end
     w.s:timer("restart:1")
     local seen = {}
     for _ = 1, 3 do seen[#seen + 1] = w.s:next_split(1, w.id("1_0_1")) end
@@ -426,6 +436,7 @@ describe("scheduler", function()
     assert.is_nil((w.s:next_split(1, w.id("1_0_1"))))
     local _, err = w.s:next_split(1, w.id("1_0_0"))
     assert.equal("unknown_attempt", err.code)
+    assert.equal("s2", w.s:next_split(1, w.id("1_0_1"), 1)) -- lost answer
     _, err = w.s:next_split(2, w.id("1_0_1"))
     assert.equal("bad_argument", err.code)
   end)
@@ -447,7 +458,9 @@ describe("scheduler", function()
       assert.same({}, w.offer("tm3", "c1"))
       assert(w.s:task_state(w.id("2_0_0"), "FAILED", boom))
       assert.same({ "c1" }, w.offer("tm3", "c1"))
-      for _, t in ipairs({ "1_0_0", "1_1_0", "2_1_0" }) do w.report(t, "CANCELED") end
+      for _, t in ipairs({ "1_0_0", "1_1_0", "2_1_0" }) do
+        w.report(t, "CANCELED")
+      end
       w.s:timer("restart:1")
       w.now = 60000
       w.s:timer("idle")
@@ -460,8 +473,9 @@ describe("scheduler", function()
     local w = world()
     w.run()
     assert(w.s:task_state(w.id("2_0_0"), "FAILED", boom))
-    local view = details.details(w.s,
-      { [w.id("1_0_0")] = { records_in = 0, records_out = 7 } }, 5000)
+    w.s.graph:execution(w.id("1_0_0")).counters =
+      { records_in = 0, records_out = 7 }
+    local view = details.details(w.s, 5000)
     assert.equal("RESTARTING", view.status)
     assert.equal("FAILED", view.vertices[2].status)
     assert.equal(7, view.vertices[1].records_out)

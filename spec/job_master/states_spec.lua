@@ -23,7 +23,8 @@ local JOB = {
 local function each_pair(definition, fn)
   for from, targets in pairs(definition) do
     for to in pairs(definition) do
-      fn(from, to, (" " .. targets .. " "):find(" " .. to .. " ", 1, true) ~= nil)
+      local padded = " " .. targets .. " "
+      fn(from, to, padded:find(" " .. to .. " ", 1, true) ~= nil)
     end
   end
 end

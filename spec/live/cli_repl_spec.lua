@@ -1,6 +1,7 @@
 -- The REPL against a real cluster: piped, with -e, and in a terminal.
 
 local processes = require("support.processes")
+local terminal = require("support.terminal")
 
 describe("orrery repl", function()
   local address
@@ -69,47 +70,24 @@ describe("orrery repl", function()
 
   it("is a prompt in a terminal: Ctrl-C drops input, Ctrl-D leaves",
     function()
-      if os.execute("command -v tmux >/dev/null 2>&1") ~= 0 then
+      if not terminal.is_there() then
         return pending("tmux is not installed")
       end
-      local folder = processes.folder()
-      local socket = folder .. "/tmux"
-      local function tmux(...)
-        local process = processes.spawn("tmux", { "-S", socket, ... })
-        process:close_stdin()
-        assert.equal(0, process:wait(5000), process.stderr)
-        return process.stdout
-      end
-      local command = ("%s repl --address %s; echo code=$? >%s/done; sleep 60")
-        :format(processes.binary(), address, folder)
-      tmux("-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30",
-        command)
-      local function screen(pattern)
-        return processes.wait_until(function()
-          local text = tmux("capture-pane", "-p")
-          return text:find(pattern) and text
-        end, 10000, function()
-          return pattern .. " on the screen:\n" .. tmux("capture-pane", "-p")
-        end)
-      end
-      screen("orrery> $?\n")
-      tmux("send-keys", "6 * 7", "Enter")
-      screen("\n42\n")
-      tmux("send-keys", "for i = 1, 2 do", "Enter")
-      screen("%.%.%.>")
-      tmux("send-keys", "C-c")
-      screen("%.%.%.>.-\norrery>")
-      tmux("send-keys", "orrery.Future.new()", "Enter")
-      tmux("send-keys", "C-c")
-      screen("interrupted")
-      tmux("send-keys", "7 * 7", "Enter")
-      screen("\n49\n")
-      tmux("send-keys", "C-d")
-      local done = processes.wait_until(function()
-        local text = processes.read_file(folder .. "/done")
-        return text and text:sub(-1) == "\n" and text
-      end, 10000, function() return "the REPL to leave" end)
-      tmux("kill-server")
-      assert.equal("code=0\n", done)
+      local prompt = terminal.open(processes.binary() .. " repl --address "
+        .. address)
+      prompt:screen("orrery>%s*\n")
+      prompt:keys("6 * 7", "Enter")
+      prompt:screen("\n42\n")
+      prompt:keys("for i = 1, 2 do", "Enter")
+      prompt:screen("%.%.%.>")
+      prompt:keys("C-c")
+      prompt:screen("%.%.%.>.-\norrery>")
+      prompt:keys("orrery.Future.new()", "Enter")
+      prompt:keys("C-c")
+      prompt:screen("interrupted")
+      prompt:keys("7 * 7", "Enter")
+      prompt:screen("\n49\n")
+      prompt:keys("C-d")
+      assert.equal(0, prompt:close())
     end)
 end)

@@ -2,6 +2,7 @@
 
 local json = require("orrery.util.json")
 local processes = require("support.processes")
+local uv = require("luv")
 
 describe("orrery", function()
   after_each(processes.clean_up)
@@ -19,8 +20,8 @@ describe("orrery", function()
     local code, out, err = processes.run { "up", "--prot", "1" }
     assert.equal(2, code)
     assert.equal("", out)
-    assert.truthy(err:find("unknown option \"--prot\", did you mean \"--port\"?",
-      1, true))
+    assert.truthy(err:find("unknown option \"--prot\", did you mean "
+      .. "\"--port\"?", 1, true))
     assert.truthy(err:find("usage: orrery up [--port N]", 1, true))
   end)
 
@@ -33,6 +34,14 @@ describe("orrery", function()
     assert.truthy(err:find("orrery.conf.lua:2: unknown configuration key "
       .. "\"heartbeat.intervall\", did you mean \"heartbeat.interval\"?", 1,
       true))
+  end)
+
+  it("helps despite of a wrong configuration", function()
+    local folder = processes.folder()
+    processes.write_file(folder .. "/orrery.conf.lua", "= nonsense")
+    assert.equal(0, (processes.run({ "help", "up" }, { cwd = folder })))
+    assert.equal(0, (processes.run({ "version" }, { cwd = folder })))
+    assert.equal(2, (processes.run({ "list" }, { cwd = folder })))
   end)
 
   it("prints the configuration in effect with its sources", function()
@@ -69,6 +78,10 @@ describe("orrery", function()
     local code, out = processes.run { "exec", script, "--", "--a", "b" }
     assert.equal(7, code)
     assert.equal("false\t--a\tb\n", out)
+    code, out = processes.run { "-D", "log.level=error", "exec", script, "--",
+      "--a", "b" }
+    assert.equal(7, code)
+    assert.equal("false\t--a\tb\n", out)
     local err
     processes.write_file(script, "\nerror('boom')")
     code, out, err = processes.run { "exec", script }
@@ -88,5 +101,18 @@ describe("orrery", function()
       assert.truthy(err:find("no cluster answers at 127.0.0.1:1", 1, true), err)
       assert.truthy(err:find("\"orrery up\" starts one", 1, true))
     end
+  end)
+
+  it("gives up on a cluster that does not answer, with exit code 4", function()
+    local listener = uv.new_tcp()
+    assert(listener:bind("127.0.0.1", 0))
+    assert(listener:listen(8, function() end))
+    local address = "127.0.0.1:" .. listener:getsockname().port
+    local code, out, err = processes.run { "list", "--address", address, "-D",
+      "client.timeout=300ms" }
+    listener:close()
+    assert.equal(4, code, err)
+    assert.equal("", out)
+    assert.truthy(err:find("no answer from 127.0.0.1:", 1, true), err)
   end)
 end)

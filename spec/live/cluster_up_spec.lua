@@ -3,6 +3,7 @@
 local json = require("orrery.util.json")
 local jobs = require("support.jobs")
 local processes = require("support.processes")
+local terminal = require("support.terminal")
 
 local function up(words, options)
   local args = { "up", "--port", "0", "--slots", "2" }
@@ -120,6 +121,23 @@ describe("jobs on orrery up", function()
     assert.equal("CANCELED", json.decode(out).status)
   end)
 
+  it("give their result as one JSON document", function()
+    local text = processes.write_file(processes.folder() .. "/t", "b a b\n")
+    local code, out, err = processes.run { "run", "--json", "--quiet",
+      "--address", address, "examples/word_count.lua", "--", "--top", "0",
+      text }
+    assert.equal(0, code)
+    assert.equal("", err)
+    local document = json.decode(out)
+    assert.equal("FINISHED", document.status)
+    local words = {}
+    for _, pair in ipairs(document.result.collected.words) do
+      words[pair[1]] = pair[2]
+    end
+    assert.same({ a = 1, b = 2 }, words)
+    assert.same({}, document.result.accumulators)
+  end)
+
   it("that do not exist are told so", function()
     local code, _, err = processes.run { "status", "nope", "--address",
       address }
@@ -135,6 +153,43 @@ describe("jobs on orrery up", function()
     run:kill("sigint")
     assert.equal(130, run:wait(10000))
     assert.truthy(run.stderr:find("is canceled", 1, true), run.stderr)
+  end)
+
+  it("ask on a terminal what Ctrl-C means", function()
+    if not terminal.is_there() then return pending("tmux is not installed") end
+    local function run()
+      local screen = terminal.open(("%s run --address %s %s"):format(
+        processes.binary(), address, job_file(ENDLESS)))
+      screen:screen("RUNNING  tasks 1/1")
+      screen:keys("C-c")
+      screen:screen("%(d%)etach, %(c%)ancel or %(w%)ait%?")
+      return screen
+    end
+    local screen = run()
+    screen:keys("w", "Enter")
+    screen:screen("ait%? w%s.-RUNNING")
+    screen:keys("C-c")
+    screen:screen("ait%? w%s.-ait%?")
+    screen:keys("c", "Enter")
+    assert.equal(130, screen:close())
+    screen = run()
+    screen:keys("d", "Enter")
+    screen:screen("runs on")
+    assert.equal(0, screen:close())
+    screen = run()
+    screen:keys("C-c")
+    assert.equal(130, screen:close())
+    local code, out = processes.run { "list", "--json", "--address", address }
+    assert.equal(0, code)
+    local running = 0
+    for _, job in ipairs(json.decode(out).jobs) do
+      if job.name == "endless" and job.status == "RUNNING" then
+        running = running + 1
+        code = processes.run { "cancel", job.job_id, "--address", address }
+        assert.equal(0, code)
+      end
+    end
+    assert.equal(2, running)
   end)
 
   it("with a syntax error are refused with file and line", function()
@@ -177,5 +232,20 @@ return job
       address, "examples/word_count.lua", "--", "--top", "0", text }
     assert.equal(0, code, err)
     assert.same(jobs.expected { text }, jobs.counts_of(out))
+  end)
+end)
+
+describe("orrery run", function()
+  after_each(processes.clean_up)
+
+  it("says that the cluster is gone, and ends with 3", function()
+    local cluster, address = up()
+    local run = processes.orrery { "run", "--address", address, "-D",
+      "client.timeout=1s", job_file(ENDLESS) }
+    run:wait_for("stderr", "RUNNING")
+    cluster:kill("sigkill")
+    assert.equal(3, run:wait(20000), run.stderr)
+    assert.truthy(run.stderr:find("no cluster answers at " .. address, 1,
+      true), run.stderr)
   end)
 end)

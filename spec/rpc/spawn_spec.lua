@@ -19,7 +19,7 @@ for _, where in ipairs({ "simulated", "real" }) do
     end)
 
     after_each(function()
-      if not service._stopping then run(service:stop()) end
+      if where == "real" then service:stop():await() end
     end)
 
     it("is reached by its handle and by its address", function()

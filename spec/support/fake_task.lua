@@ -15,14 +15,30 @@ function Task:_tell(state, err, result)
     err and errors.to_table(err), result):await()
 end
 
+-- The next split; a broken connection is tried again.
+function Task:_next_split(received)
+  local d, err = self._descriptor, nil
+  for _ = 1, 20 do
+    local master, split
+    master, err = self:connect_to(d.job_master.address, "job_master",
+      { token = d.job_master.token }):await()
+    if master then
+      split, err =
+        master:request_next_input_split(d.vertex.id, d.attempt, received)
+          :await()
+      if not err then return split end
+    end
+    if err.code ~= "unreachable" then return nil, err end
+    orrery.sleep(100)
+  end
+  return nil, err
+end
+
 function Task:_read(script)
-  local d, read = self._descriptor, {}
-  if not d.vertex.splits then return read end
-  local master = assert(self:connect_to(d.job_master.address, "job_master",
-    { token = d.job_master.token }):await())
+  local read = {}
+  if not self._descriptor.vertex.splits then return read end
   while not self._is_over do
-    local split, err =
-      master:request_next_input_split(d.vertex.id, d.attempt):await()
+    local split, err = self:_next_split(#read)
     if err then return nil, err end
     if split == nil then return read end
     read[#read + 1] = split

@@ -1,6 +1,6 @@
---- Real processes for live specs: started on free ports with own folders, watched
--- without sleeping (the loop turns until a condition holds or a bound passes),
--- and all ended by their own handles.
+--- Real processes for live specs: started on free ports with folders of their
+-- own, watched without sleeping (the loop turns until a condition holds or a
+-- bound passes), and all ended by their own handles.
 
 local core = require("orrery.core") -- first: it gives luv its loop
 local uv = require("luv")
@@ -18,7 +18,7 @@ function M.binary()
   return uv.cwd() .. "/build/" .. preset .. "/bin/orrery"
 end
 
---- Turns the loop until check() answers something true, which is returned; fails
+--- Turns the loop until check() answers something true and answers it; fails
 -- after timeout_ms. Sanitizer builds are slower: ORRERY_SPEC_PATIENCE
 -- multiplies the bound.
 function M.wait_until(check, timeout_ms, what)
@@ -60,12 +60,13 @@ function M.spawn(file, args, options)
   local process = setmetatable({ stdout = "", stderr = "", open_pipes = 2,
     what = file:match("[^/]+$") .. " " .. table.concat(args, " ") }, Process)
   local env = {}
+  local added = options.env or {}
   for name, value in pairs(uv.os_environ()) do
-    if not name:match("^ORRERY_") then env[#env + 1] = name .. "=" .. value end
+    if not name:match("^ORRERY_") and not added[name] then
+      env[#env + 1] = name .. "=" .. value
+    end
   end
-  for name, value in pairs(options.env or {}) do
-    env[#env + 1] = name .. "=" .. value
-  end
+  for name, value in pairs(added) do env[#env + 1] = name .. "=" .. value end
   local stdin, stdout, stderr = uv.new_pipe(), uv.new_pipe(), uv.new_pipe()
   local handle, pid = uv.spawn(file, {
     args = args, stdio = { stdin, stdout, stderr }, cwd = options.cwd,
@@ -84,8 +85,13 @@ function M.spawn(file, args, options)
 end
 
 --- Starts the program under test with these words.
+-- Its temporary folders lie in one of the spec's, so that a killed one leaves
+-- nothing behind.
 function M.orrery(args, options)
-  return M.spawn(M.binary(), args, options)
+  options = options or {}
+  local env = { TMPDIR = M.folder() }
+  for name, value in pairs(options.env or {}) do env[name] = value end
+  return M.spawn(M.binary(), args, { cwd = options.cwd, env = env })
 end
 
 function Process:write(text)

@@ -33,6 +33,8 @@ int orr__call_new(orr_executor *ex, uint64_t timeout_ns, uint32_t *slot)
     c->generation = generation;
     c->state = ORR__CALL_WAITING;
     c->heap_pos = ORR__NONE;
+    if (timeout_ns != 0)
+        ex->now_is_fresh = false; /* the caller may have run for long */
     c->started_ns = orr__now(ex);
     if (timeout_ns != 0 && orr__heap_push(ex, c->started_ns + timeout_ns, index,
                                           false) != ORR_OK) {

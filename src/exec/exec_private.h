@@ -30,6 +30,18 @@ enum {
 
 typedef struct orr__endpoint orr__endpoint;
 
+/* What endpoints of one class have in common; shared, counted, under the
+ * service's lock. Its content never changes. */
+typedef struct orr__description {
+    struct orr__description *next;
+    uint32_t users;
+    uint32_t method_count;
+    uint8_t *methods;
+    size_t methods_len;
+    char *gateways;
+    uint8_t *control; /* a byte a method, or NULL */
+} orr__description;
+
 /* A message on its way or waiting. Owned by exactly one list or holder. */
 struct orr_msg {
     orr_msg *next;
@@ -66,13 +78,9 @@ struct orr__endpoint {
     _Atomic(orr_executor *) executor;
     _Atomic uint32_t incarnation;
     _Atomic int state;
-    char name[ORR__NAME_MAX]; /* lock */
-    uint32_t hash_next;       /* lock */
-    uint8_t *methods;         /* lock */
-    size_t methods_len;       /* lock */
-    char *gateways;           /* lock */
-    uint32_t method_count;
-    uint8_t *control;
+    char *name;                    /* lock */
+    uint32_t hash_next;            /* lock */
+    orr__description *description; /* lock */
     uint32_t ref;
     bool fenced;
     orr_token token;
@@ -99,7 +107,8 @@ struct orr_service {
     pthread_mutex_t lock;
     _Atomic(orr__endpoint **) chunks[ORR__CHUNKS];
     _Atomic uint32_t count;
-    uint32_t free_head; /* lock; chained by hash_next */
+    orr__description *descriptions; /* lock */
+    uint32_t free_head;             /* lock; chained by hash_next */
     uint32_t next_incarnation;
     uint32_t buckets[ORR__BUCKETS];
 };

@@ -456,6 +456,7 @@ int orr_executor_timer(orr_executor *ex, uint64_t delay_ns, uint32_t *timer)
     t->generation = (t->generation + 1) & 0xfffu;
     t->is_used = true;
     t->is_fired = false;
+    ex->now_is_fresh = false; /* a long handler must not make it early */
     uint64_t now = orr__now(ex);
     uint64_t at =
         delay_ns > UINT64_MAX - 1 - now ? UINT64_MAX - 1 : now + delay_ns;

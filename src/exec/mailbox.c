@@ -101,14 +101,15 @@ void orr__deliver(orr_executor *ex, orr_msg *m)
                   ep->name);
         return;
     }
-    if (!is_run && m->method >= ep->method_count) {
+    if (!is_run && m->method >= ep->description->method_count) {
         orr__fail(ex, m, ORR_NO_METHOD, "endpoint %s has no method %u",
                   ep->name, m->method);
         return;
     }
     int lane = ORR_LANE_BULK;
     if (!is_run && ((m->flags & ORR_FLAG_CONTROL) != 0 ||
-                    (ep->control != NULL && ep->control[m->method] != 0)))
+                    (ep->description->control != NULL &&
+                     ep->description->control[m->method] != 0)))
         lane = ORR_LANE_CONTROL;
     uint32_t depth =
         atomic_load_explicit(&ep->depth[lane], memory_order_relaxed);

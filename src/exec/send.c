@@ -38,8 +38,8 @@ int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
     orr__endpoint *ep = orr__endpoint_at(s, slot);
     if (ep == NULL || atomic_load(&ep->state) == ORR_ENDPOINT_GONE)
         return ORR_ENOENT;
-    uint32_t index = orr__table_take(&ex->targets, sizeof(orr__target),
-                                     ORR__CALLS_MAX);
+    uint32_t index =
+        orr__table_take(&ex->targets, sizeof(orr__target), ORR__CALLS_MAX);
     if (index == 0)
         return ORR_ENOMEM;
     orr__target *t = (orr__target *)ex->targets.items + index;

@@ -56,14 +56,24 @@ orr_service *orr_service_new(const char *name, const char *cluster_id,
     return s;
 }
 
-static void free_description(orr__endpoint *ep)
+static void free_description(orr__description *d)
 {
-    orr_free(ep->methods);
-    orr_free(ep->gateways);
-    orr_free(ep->control);
-    ep->methods = NULL;
-    ep->gateways = NULL;
-    ep->control = NULL;
+    orr_free(d->methods);
+    orr_free(d->gateways);
+    orr_free(d->control);
+    orr_free(d);
+}
+
+/* Lock held. */
+static void drop_description(orr_service *s, orr__description *d)
+{
+    if (--d->users > 0)
+        return;
+    orr__description **at = &s->descriptions;
+    while (*at != d)
+        at = &(*at)->next;
+    *at = d->next;
+    free_description(d);
 }
 
 void orr_service_free(orr_service *s)
@@ -74,8 +84,13 @@ void orr_service_free(orr_service *s)
     for (uint32_t i = 0; i < count; i++) {
         orr__endpoint *ep = orr__endpoint_at(s, i);
         if (ep != NULL)
-            free_description(ep);
+            orr_free(ep->name);
         orr_free(ep);
+    }
+    while (s->descriptions != NULL) {
+        orr__description *d = s->descriptions;
+        s->descriptions = d->next;
+        free_description(d);
     }
     for (uint32_t i = 0; i < ORR__CHUNKS; i++)
         orr_free(atomic_load(&s->chunks[i]));
@@ -137,7 +152,7 @@ int orr_service_endpoint_info(orr_service *s, uint32_t slot, uint64_t now_ns,
     pthread_mutex_lock(&s->lock);
     int state = atomic_load(&ep->state);
     if (state != ORR_ENDPOINT_GONE)
-        memcpy(out->name, ep->name, sizeof out->name);
+        memcpy(out->name, ep->name, strlen(ep->name));
     orr_executor *ex = atomic_load(&ep->executor);
     out->executor = ex == NULL ? 0 : ex->number;
     for (int i = 0; i < ORR_LANES; i++)
@@ -184,7 +199,8 @@ static orr__endpoint *find_prefix(orr_service *s, const char *name, size_t len)
     uint32_t count = atomic_load(&s->count);
     for (uint32_t i = 0; i < count; i++) {
         orr__endpoint *ep = orr__endpoint_at(s, i);
-        if (ep == NULL || atomic_load(&ep->state) == ORR_ENDPOINT_GONE ||
+        if (ep == NULL || ep->name == NULL ||
+            atomic_load(&ep->state) == ORR_ENDPOINT_GONE ||
             strncmp(ep->name, name, len) != 0)
             continue;
         if (found != NULL)
@@ -244,26 +260,63 @@ static uint8_t *copy(const void *data, size_t len)
     return p;
 }
 
-/* Copies what options lends. Answers ORR_OK, ORR_EINVAL or ORR_ENOMEM. */
-static int describe(orr__endpoint *ep, const orr_endpoint_options *o)
+static bool is_same(const orr__description *d, const orr_endpoint_options *o,
+                    const char *gateways, uint32_t method_count)
+{
+    return d->methods_len == o->methods_len &&
+           memcmp(d->methods, o->methods, o->methods_len) == 0 &&
+           strcmp(d->gateways, gateways) == 0 &&
+           (d->control == NULL) == (o->control == NULL) &&
+           (o->control == NULL ||
+            memcmp(d->control, o->control, method_count) == 0);
+}
+
+/* The shared description of what options lends, one user more; lock held.
+ * Answers ORR_OK, ORR_EINVAL or ORR_ENOMEM. */
+static int describe(orr_service *s, const orr_endpoint_options *o,
+                    orr__description **out)
 {
     orr_unpacker u;
     orr_pack_token token;
+    const char *gateways = o->gateways == NULL ? "" : o->gateways;
     orr_unpack_init(&u, o->methods, o->methods_len);
     if (orr_unpack_next(&u, &token) != ORR_OK || token.type != ORR_PACK_ARRAY)
         return ORR_EINVAL;
-    ep->method_count = token.size;
-    const char *gateways = o->gateways == NULL ? "" : o->gateways;
-    ep->methods = copy(o->methods, o->methods_len);
-    ep->gateways = (char *)copy(gateways, strlen(gateways));
+    for (orr__description *d = s->descriptions; d != NULL; d = d->next) {
+        if (!is_same(d, o, gateways, token.size))
+            continue;
+        d->users++;
+        *out = d;
+        return ORR_OK;
+    }
+    orr__description *d = orr_calloc(1, sizeof *d);
+    if (d == NULL)
+        return ORR_ENOMEM;
+    d->methods = copy(o->methods, o->methods_len);
+    d->gateways = (char *)copy(gateways, strlen(gateways));
     if (o->control != NULL)
-        ep->control = copy(o->control, ep->method_count);
-    if (ep->methods == NULL || ep->gateways == NULL ||
-        (o->control != NULL && ep->control == NULL)) {
-        free_description(ep);
+        d->control = copy(o->control, token.size);
+    if (d->methods == NULL || d->gateways == NULL ||
+        (o->control != NULL && d->control == NULL)) {
+        free_description(d);
         return ORR_ENOMEM;
     }
-    ep->methods_len = o->methods_len;
+    d->methods_len = o->methods_len;
+    d->method_count = token.size;
+    d->users = 1;
+    d->next = s->descriptions;
+    s->descriptions = d;
+    *out = d;
+    return ORR_OK;
+}
+
+static void settle(orr__endpoint *ep, orr_executor *ex,
+                   const orr_endpoint_options *o)
+{
+    orr_service *s = ep->service;
+    uint32_t *bucket = &s->buckets[bucket_of(ep->name, strlen(ep->name))];
+    ep->hash_next = *bucket;
+    *bucket = ep->slot;
     ep->ref = o->ref;
     ep->fenced = o->fenced != 0;
     ep->token = o->token;
@@ -271,9 +324,17 @@ static int describe(orr__endpoint *ep, const orr_endpoint_options *o)
         o->capacity_control == 0 ? 1024 : o->capacity_control;
     ep->capacity[ORR_LANE_BULK] =
         o->capacity_bulk == 0 ? 65536 : o->capacity_bulk;
-    return ORR_OK;
+    atomic_store(&ep->executor, ex);
+    atomic_store(&ep->incarnation, s->next_incarnation++);
+    atomic_store(&ep->handled, 0);
+    atomic_store(&ep->refused, 0);
+    atomic_store(&ep->expired, 0);
+    atomic_store(&ep->oldest_ns, 0);
+    atomic_store(&ep->running_since_ns, 0);
+    atomic_store(&ep->state, ORR_ENDPOINT_CREATED);
 }
 
+/* Lock held. */
 static int open_locked(orr_executor *ex, orr_service *s,
                        const orr_endpoint_options *o, uint32_t *slot)
 {
@@ -283,25 +344,16 @@ static int open_locked(orr_executor *ex, orr_service *s,
     orr__endpoint *ep = take_slot(s);
     if (ep == NULL)
         return ORR_ENOMEM;
-    int code = describe(ep, o);
+    ep->name = (char *)copy(o->name, len);
+    int code = ep->name == NULL ? ORR_ENOMEM : describe(s, o, &ep->description);
     if (code != ORR_OK) {
+        orr_free(ep->name);
+        ep->name = NULL;
         ep->hash_next = s->free_head;
         s->free_head = ep->slot;
         return code;
     }
-    memset(ep->name, 0, sizeof ep->name);
-    memcpy(ep->name, o->name, len);
-    uint32_t *bucket = &s->buckets[bucket_of(o->name, len)];
-    ep->hash_next = *bucket;
-    *bucket = ep->slot;
-    atomic_store(&ep->executor, ex);
-    atomic_store(&ep->incarnation, s->next_incarnation++);
-    atomic_store(&ep->handled, 0);
-    atomic_store(&ep->refused, 0);
-    atomic_store(&ep->expired, 0);
-    atomic_store(&ep->oldest_ns, 0);
-    atomic_store(&ep->running_since_ns, 0);
-    atomic_store(&ep->state, ORR_ENDPOINT_CREATED);
+    settle(ep, ex, o);
     *slot = ep->slot;
     return ORR_OK;
 }
@@ -400,7 +452,10 @@ int orr_endpoint_close(orr_executor *ex, orr_service *s, uint32_t slot)
     atomic_store(&ep->oldest_ns, 0);
     pthread_mutex_lock(&s->lock);
     atomic_store(&ep->executor, NULL);
-    free_description(ep);
+    drop_description(s, ep->description);
+    ep->description = NULL;
+    orr_free(ep->name);
+    ep->name = NULL;
     ep->hash_next = s->free_head;
     s->free_head = slot;
     pthread_mutex_unlock(&s->lock);
@@ -453,7 +508,8 @@ static int pack_answer(orr_buf *body, orr__endpoint *ep)
     if (code == ORR_OK)
         code = orr_pack_str(body, "methods", 7);
     if (code == ORR_OK)
-        code = orr_buf_append(body, ep->methods, ep->methods_len);
+        code = orr_buf_append(body, ep->description->methods,
+                              ep->description->methods_len);
     return code;
 }
 
@@ -474,11 +530,11 @@ int orr__resolve(orr_service *s, const char *name, size_t name_len,
         code = ORR_UNREACHABLE;
         snprintf(text, sizeof text, "no endpoint %.*s at %s", shown, name,
                  s->address[0] == 0 ? s->name : s->address);
-    } else if (!has_gateway(ep->gateways, gateway, gateway_len)) {
+    } else if (!has_gateway(ep->description->gateways, gateway, gateway_len)) {
         code = ORR_VERSION_MISMATCH;
         snprintf(text, sizeof text,
                  "endpoint %s speaks the gateway %.200s, not %.*s", ep->name,
-                 ep->gateways, gateway_shown, gateway);
+                 ep->description->gateways, gateway_shown, gateway);
     } else {
         *slot = ep->slot;
         *incarnation = atomic_load(&ep->incarnation);

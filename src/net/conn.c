@@ -176,8 +176,8 @@ void orr__conn_abort(orr_conn *c, int code, const char *text)
 static void goodbye_append(orr_conn *c, int code, const char *reason)
 {
     uint8_t body[REASON_MAX + 8];
-    orr_buf b = {.data = body, .len = 0, .cap = sizeof body,
-                 .max = sizeof body};
+    orr_buf b = {
+        .data = body, .len = 0, .cap = sizeof body, .max = sizeof body};
     orr_header h = {.kind = ORR_FRAME_GOODBYE, .method = (uint32_t)code};
     size_t len = strlen(reason);
 
@@ -248,8 +248,10 @@ static void conn_mismatch(orr_conn *c, const char *what, const char *theirs,
 {
     char text[TEXT_MAX], reason[REASON_MAX];
 
-    snprintf(text, sizeof text, "cannot talk to %s: its %s is %.64s, ours is "
-             "%.64s", c->peer, what, theirs, ours);
+    snprintf(text, sizeof text,
+             "cannot talk to %s: its %s is %.64s, ours is "
+             "%.64s",
+             c->peer, what, theirs, ours);
     snprintf(reason, sizeof reason, "its %s is %.64s, ours is %.64s", what,
              ours, theirs);
     orr_logf(ORR_LOG_WARN, "net", "%s", text);
@@ -295,9 +297,10 @@ static void conn_open(orr_conn *c, const orr_hello *peer, uint64_t now_ns)
     c->state = ORR_CONN_OPEN;
     if (c->queued_max > c->link.body_max) {
         char text[TEXT_MAX];
-        snprintf(text, sizeof text, "%s takes bodies of %u bytes at most, %u "
-                 "were queued before it could say so", c->peer,
-                 c->link.body_max, c->queued_max);
+        snprintf(text, sizeof text,
+                 "%s takes bodies of %u bytes at most, %u "
+                 "were queued before it could say so",
+                 c->peer, c->link.body_max, c->queued_max);
         orr_buf_reset(&c->out);
         conn_part(c, ORR_TOO_LARGE, text, ORR_OK, "nothing to say", now_ns);
         return;
@@ -372,20 +375,14 @@ static void frame_dispatch(orr_conn *c, const orr_header *h,
         return;
     }
     switch (h->kind) {
-    case ORR_FRAME_HELLO:
-        on_hello(c, h, body, now_ns);
-        return;
-    case ORR_FRAME_PING:
-        on_ping(c, h, now_ns);
-        return;
-    case ORR_FRAME_PONG:
-        return;
-    case ORR_FRAME_GOODBYE:
-        on_goodbye(c, h, body);
-        return;
+    case ORR_FRAME_HELLO: on_hello(c, h, body, now_ns); return;
+    case ORR_FRAME_PING: on_ping(c, h, now_ns); return;
+    case ORR_FRAME_PONG: return;
+    case ORR_FRAME_GOODBYE: on_goodbye(c, h, body); return;
     default:
         if (env->sink->receive(env->executor, &c->link, h, body) != ORR_OK)
-            conn_broken(c, now_ns, "a frame of kind %u makes no sense", h->kind);
+            conn_broken(c, now_ns, "a frame of kind %u makes no sense",
+                        h->kind);
     }
 }
 
@@ -542,8 +539,10 @@ static void tick_setup(orr_conn *c, uint64_t now_ns)
     if (now_ns < c->deadline_ns)
         return;
     if (c->state == ORR_CONN_CONNECTING)
-        snprintf(text, sizeof text, "cannot connect to %s: no answer within "
-                 "%u ms", c->peer, ms_of(o->connect_timeout_ns));
+        snprintf(text, sizeof text,
+                 "cannot connect to %s: no answer within "
+                 "%u ms",
+                 c->peer, ms_of(o->connect_timeout_ns));
     else
         snprintf(text, sizeof text, "no handshake from %s within %u ms",
                  c->peer, ms_of(o->handshake_timeout_ns));
@@ -579,8 +578,9 @@ static uint64_t tick_open(orr_conn *c, uint64_t now_ns)
         orr__conn_goodbye(c, "unused", now_ns);
         return UINT64_MAX;
     }
-    ping_at = (c->last_ping_ns > c->last_in_ns ? c->last_ping_ns
-                                               : c->last_in_ns) + keepalive;
+    ping_at =
+        (c->last_ping_ns > c->last_in_ns ? c->last_ping_ns : c->last_in_ns) +
+        keepalive;
     if (now_ns >= ping_at) {
         ping(c, now_ns);
         ping_at = now_ns + keepalive;
@@ -596,8 +596,7 @@ static uint64_t tick_open(orr_conn *c, uint64_t now_ns)
 uint64_t orr__conn_tick(orr_conn *c, uint64_t now_ns)
 {
     switch (c->state) {
-    case ORR_CONN_OPEN:
-        return tick_open(c, now_ns);
+    case ORR_CONN_OPEN: return tick_open(c, now_ns);
     case ORR_CONN_CLOSED:
         if (c->stream != NULL && now_ns >= c->deadline_ns)
             stream_close(c, 1);

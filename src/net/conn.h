@@ -44,9 +44,9 @@ struct orr_conn {
     orr_conn_env *env;
     void *stream; /* NULL when let go */
     orr_conn *next;
-    orr_buf in;      /* the frame that is not complete yet */
-    orr_buf out;     /* frames that wait */
-    orr_buf writing; /* HELLO at first; then what the transport borrows */
+    orr_buf in;           /* the frame that is not complete yet */
+    orr_buf out;          /* frames that wait */
+    orr_buf writing;      /* HELLO at first; then what the transport borrows */
     uint64_t deadline_ns; /* of connecting, the handshake, or lingering */
     uint64_t last_in_ns;
     uint64_t last_ping_ns; /* 0 = none since the last byte */
@@ -57,8 +57,8 @@ struct orr_conn {
     uint32_t queued_max; /* largest body queued before OPEN */
     uint8_t state;
     uint8_t accepted;
-    uint8_t blocked; /* the transport borrows writing */
-    uint8_t up;      /* the sink knows the link */
+    uint8_t blocked;                /* the transport borrows writing */
+    uint8_t up;                     /* the sink knows the link */
     char peer[ORR_ADDRESS_MAX + 1]; /* the address, for people and dial */
 };
 

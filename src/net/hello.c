@@ -3,11 +3,16 @@
 
 #include <string.h>
 
-enum { KEY_PROTOCOL = 1, KEY_CLUSTER = 2, KEY_INCARNATION = 4,
-       KEY_ADDRESS = 8, KEY_FRAME_MAX = 16, KEY_NONCE = 32,
-       KEYS_NEEDED = KEY_PROTOCOL | KEY_CLUSTER | KEY_INCARNATION |
-                     KEY_FRAME_MAX,
-       DEPTH_MAX = 8 };
+enum {
+    KEY_PROTOCOL = 1,
+    KEY_CLUSTER = 2,
+    KEY_INCARNATION = 4,
+    KEY_ADDRESS = 8,
+    KEY_FRAME_MAX = 16,
+    KEY_NONCE = 32,
+    KEYS_NEEDED = KEY_PROTOCOL | KEY_CLUSTER | KEY_INCARNATION | KEY_FRAME_MAX,
+    DEPTH_MAX = 8
+};
 
 static int put_key(orr_buf *out, const char *key)
 {
@@ -87,9 +92,9 @@ static unsigned key_of(const orr_pack_token *t)
         const char *name;
         unsigned key;
     } keys[] = {
-        {"protocol", KEY_PROTOCOL},   {"cluster", KEY_CLUSTER},
+        {"protocol", KEY_PROTOCOL},       {"cluster", KEY_CLUSTER},
         {"incarnation", KEY_INCARNATION}, {"address", KEY_ADDRESS},
-        {"frame_max", KEY_FRAME_MAX}, {"nonce", KEY_NONCE},
+        {"frame_max", KEY_FRAME_MAX},     {"nonce", KEY_NONCE},
     };
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
@@ -105,24 +110,19 @@ static int read_value(orr_hello *h, unsigned key, orr_unpacker *u)
     int rc;
 
     switch (key) {
-    case KEY_CLUSTER:
-        return read_text(u, h->cluster);
-    case KEY_ADDRESS:
-        return read_text(u, h->address);
-    case KEY_NONCE:
-        return read_nonce(u, h->nonce);
+    case KEY_CLUSTER: return read_text(u, h->cluster);
+    case KEY_ADDRESS: return read_text(u, h->address);
+    case KEY_NONCE: return read_nonce(u, h->nonce);
     case KEY_PROTOCOL:
         rc = read_uint(u, &value);
         h->protocol = value > INT64_MAX ? INT64_MAX : (int64_t)value;
         return rc;
-    case KEY_INCARNATION:
-        return read_uint(u, &h->incarnation);
+    case KEY_INCARNATION: return read_uint(u, &h->incarnation);
     case KEY_FRAME_MAX:
         rc = read_uint(u, &value);
         h->frame_max = value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
         return rc;
-    default:
-        return orr_unpack_skip(u, DEPTH_MAX);
+    default: return orr_unpack_skip(u, DEPTH_MAX);
     }
 }
 

@@ -84,8 +84,7 @@ static int options_resolve(orr_net_options *o, const orr_net_options *given,
         if (given->queue_max != 0)
             return orr_error_set(err, ORR_EINVAL,
                                  "queue_max is %u, a frame may have %u bytes",
-                                 o->queue_max,
-                                 o->frame_max + ORR_HEADER_SIZE);
+                                 o->queue_max, o->frame_max + ORR_HEADER_SIZE);
         o->queue_max = o->frame_max + ORR_HEADER_SIZE;
     }
     return ORR_OK;
@@ -172,8 +171,10 @@ orr_conn *orr__net_accept(orr_net *net, void *stream, const char *peer)
 
     if (net->closed || env->accepted_open >= env->options.connections_max) {
         env->info.refused++;
-        orr_logf(ORR_LOG_WARN, "net", "refused a connection from %s: %u are "
-                 "open, that is the limit", peer, env->accepted_open);
+        orr_logf(ORR_LOG_WARN, "net",
+                 "refused a connection from %s: %u are "
+                 "open, that is the limit",
+                 peer, env->accepted_open);
         return NULL;
     }
     c = conn_new(net, peer, 1);
@@ -228,8 +229,10 @@ orr_link *orr__nets_dial(orr_nets *nets, orr_executor *ex, orr_service *s,
         return NULL;
     }
     if (strlen(address) > ORR_ADDRESS_MAX) {
-        orr_error_set(err, ORR_EINVAL, "an address has %zu bytes, at most %d "
-                      "are possible", strlen(address), ORR_ADDRESS_MAX);
+        orr_error_set(err, ORR_EINVAL,
+                      "an address has %zu bytes, at most %d "
+                      "are possible",
+                      strlen(address), ORR_ADDRESS_MAX);
         return NULL;
     }
     c = conn_find(net, address);
@@ -379,13 +382,16 @@ int orr__address_split(const char *address, char *host, size_t size,
     if (digits == NULL || end == begin || !isdigit((unsigned char)*digits) ||
         strlen(digits) > 5 || strspn(digits, "0123456789") != strlen(digits) ||
         (value = strtoul(digits, NULL, 10)) > 65535)
-        return orr_error_set(err, ORR_EINVAL, "\"%.100s\" is not an address: "
+        return orr_error_set(err, ORR_EINVAL,
+                             "\"%.100s\" is not an address: "
                              "host:port or [v6 address]:port is needed",
                              address);
     len = (size_t)(end - begin);
     if (len >= size)
-        return orr_error_set(err, ORR_EINVAL, "the host of \"%.100s\" is "
-                             "longer than %zu bytes", address, size - 1);
+        return orr_error_set(err, ORR_EINVAL,
+                             "the host of \"%.100s\" is "
+                             "longer than %zu bytes",
+                             address, size - 1);
     memcpy(host, begin, len);
     host[len] = '\0';
     *port = (uint16_t)value;

@@ -15,9 +15,11 @@
  * bytes would make the kernel reset the connection and throw away what the
  * peer has not read, our reason to go first of all.
  */
+#define _GNU_SOURCE
 #include "net/peer.h"
 
 #include <assert.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -62,7 +64,7 @@ typedef struct stream {
     struct addrinfo *addresses; /* of a name */
     struct addrinfo *address;   /* the one that is tried */
     tcp *tcp;
-    orr_conn *conn; /* NULL when let go */
+    orr_conn *conn;      /* NULL when let go */
     struct stream *next; /* lingering */
     uint64_t linger_until_ms;
     uint16_t port;
@@ -300,8 +302,8 @@ static int address_try(stream *s, const struct sockaddr *at)
     s->handle.data = s;
     s->connect.data = s;
     memset(&copy, 0, sizeof copy);
-    memcpy(&copy, at, v6 ? sizeof(struct sockaddr_in6)
-                         : sizeof(struct sockaddr_in));
+    memcpy(&copy, at,
+           v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
     if (v6)
         ((struct sockaddr_in6 *)&copy)->sin6_port = htons(s->port);
     else
@@ -348,8 +350,8 @@ static stream *stream_new(tcp *t)
     return s;
 }
 
-static int tcp_connect(void *ctx, const char *address, orr_conn *c,
-                       void **out, orr_error *err)
+static int tcp_connect(void *ctx, const char *address, orr_conn *c, void **out,
+                       orr_error *err)
 {
     host *h = ctx;
     char name[ORR_ADDRESS_MAX + 1];
@@ -460,15 +462,11 @@ static void tcp_unlisten(void *ctx, void *listener_)
 static int listen_code(int rc)
 {
     switch (rc) {
-    case UV_EADDRINUSE:
-        return ORR_EADDRINUSE;
+    case UV_EADDRINUSE: return ORR_EADDRINUSE;
     case UV_EACCES:
-    case UV_EPERM:
-        return ORR_EACCES;
-    case UV_ENOMEM:
-        return ORR_ENOMEM;
-    default:
-        return ORR_EIO;
+    case UV_EPERM: return ORR_EACCES;
+    case UV_ENOMEM: return ORR_ENOMEM;
+    default: return ORR_EIO;
     }
 }
 
@@ -494,8 +492,7 @@ static int listen_address(tcp *t, const char *name, uint16_t port,
     return 0;
 }
 
-static int listener_open(listener *l, const struct sockaddr *at,
-                         uint16_t *port)
+static int listener_open(listener *l, const struct sockaddr *at, uint16_t *port)
 {
     struct sockaddr_storage bound;
     int len = sizeof bound;
@@ -613,6 +610,16 @@ static void tcp_detach(void *ctx)
     uv_close((uv_handle_t *)&t->linger_timer, on_tcp_closed);
 }
 
+/* libuv writes to sockets without MSG_NOSIGNAL: a peer that went away would end
+ * the process. A handler that the program set itself stays. */
+static void ignore_sigpipe(void)
+{
+    struct sigaction now, ignore = {.sa_handler = SIG_IGN};
+
+    if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+        sigaction(SIGPIPE, &ignore, NULL);
+}
+
 static tcp *tcp_new(orr_loop *loop)
 {
     tcp *t = orr_calloc(1, sizeof *t);
@@ -620,6 +627,7 @@ static tcp *tcp_new(orr_loop *loop)
 
     if (t == NULL)
         return NULL;
+    ignore_sigpipe();
     t->buffer = orr_alloc(READ_SIZE);
     if (t->buffer == NULL) {
         orr_free(t);

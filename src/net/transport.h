@@ -35,7 +35,7 @@ typedef struct orr_transport {
      * reaches the peer, then the end of the stream does; nothing is borrowed
      * then. */
     void (*close)(void *stream, int abort);
-    /* Wants orr__net_tick at this time; a later call replaces an earlier one. */
+    /* Wants orr__net_tick then; a later call replaces an earlier one. */
     void (*arm)(void *ctx, uint64_t at_ns);
     /* The net is gone. */
     void (*release)(void *ctx);

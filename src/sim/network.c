@@ -20,7 +20,7 @@
 enum {
     WINDOW = 256 * 1024,
     SEGMENT_MAX = 64 * 1024,
-    PIECES_MAX = 4, /* random pieces of one write */
+    PIECES_MAX = 4,   /* random pieces of one write */
     LOCAL_NS = 20000, /* latency inside a node */
     PORTS_MAX = 65535
 };
@@ -266,15 +266,9 @@ static void on_segment(orr_sim *sim, end *e, const segment *s)
     if (e->conn == NULL)
         return;
     switch (s->kind) {
-    case ACCEPT:
-        orr__conn_connected(e->conn, sim->now_ns);
-        break;
-    case DATA:
-        orr__conn_input(e->conn, s->data, s->len, sim->now_ns);
-        break;
-    case END:
-        orr__conn_lost(e->conn, "closed by the peer");
-        break;
+    case ACCEPT: orr__conn_connected(e->conn, sim->now_ns); break;
+    case DATA: orr__conn_input(e->conn, s->data, s->len, sim->now_ns); break;
+    case END: orr__conn_lost(e->conn, "closed by the peer"); break;
     default:
         orr__conn_lost(e->conn, e->conn->state == ORR_CONN_CONNECTING
                                     ? "connection refused"
@@ -433,8 +427,10 @@ static int sim_connect(void *ctx, const char *address, orr_conn *c,
     if (rc != ORR_OK)
         return rc;
     if (!node_find(sim, name, &node))
-        return orr_error_set(err, ORR_UNREACHABLE, "cannot connect to %s: the "
-                             "simulation has no node \"%.63s\"", address, name);
+        return orr_error_set(err, ORR_UNREACHABLE,
+                             "cannot connect to %s: the "
+                             "simulation has no node \"%.63s\"",
+                             address, name);
     pipe = pipe_new(sim, h->exec->node, node, port);
     if (pipe == NULL)
         return orr_error_set(err, ORR_ENOMEM, "no memory to connect to %s",
@@ -487,15 +483,19 @@ static int sim_listen(void *ctx, const char *address, void **listener,
     if (rc != ORR_OK)
         return rc;
     if (strcmp(name, node->name) != 0)
-        return orr_error_set(err, ORR_EIO, "cannot listen on %s: this is node "
-                             "%s", address, node->name);
+        return orr_error_set(err, ORR_EIO,
+                             "cannot listen on %s: this is node "
+                             "%s",
+                             address, node->name);
     if (port == 0) {
         while (listener_find(sim, h->exec->node, node->port_next) != NULL)
             node->port_next = node->port_next % PORTS_MAX + 1;
         port = node->port_next;
     } else if (listener_find(sim, h->exec->node, port) != NULL) {
-        return orr_error_set(err, ORR_EADDRINUSE, "cannot listen on %s: "
-                             "address already in use", address);
+        return orr_error_set(err, ORR_EADDRINUSE,
+                             "cannot listen on %s: "
+                             "address already in use",
+                             address);
     }
     l = orr_calloc(1, sizeof *l);
     if (l == NULL)

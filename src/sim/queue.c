@@ -28,8 +28,8 @@ int orr__sim_queue_push(orr__sim_queue *q, uint64_t at_ns, orr__sim_kind kind,
         q->cap = cap;
     }
     i = q->len++;
-    q->items[i] = (orr__sim_item){.at_ns = at_ns, .sequence = q->sequence++,
-                                  .what = what, .kind = kind};
+    q->items[i] = (orr__sim_item){
+        .at_ns = at_ns, .sequence = q->sequence++, .what = what, .kind = kind};
     for (; i > 0 && before(&q->items[i], &q->items[(i - 1) / 2]);
          i = (i - 1) / 2)
         swap(&q->items[i], &q->items[(i - 1) / 2]);
@@ -51,8 +51,8 @@ orr__sim_item orr__sim_queue_pop(orr__sim_queue *q)
         child = 2 * i + 1;
         if (child >= q->len)
             return first;
-        if (child + 1 < q->len && before(&q->items[child + 1],
-                                         &q->items[child]))
+        if (child + 1 < q->len &&
+            before(&q->items[child + 1], &q->items[child]))
             child++;
         if (!before(&q->items[child], &q->items[i]))
             return first;

@@ -60,8 +60,8 @@ void orr__sim_alarm_set(orr_sim *sim, orr__sim_alarm *alarm, uint64_t at_ns,
     orr__sim_schedule(sim, at_ns, kind, what);
 }
 
-int orr__sim_alarm_due(orr_sim *sim, orr__sim_alarm *alarm,
-                       orr__sim_kind kind, void *what)
+int orr__sim_alarm_due(orr_sim *sim, orr__sim_alarm *alarm, orr__sim_kind kind,
+                       void *what)
 {
     uint64_t wanted = alarm->wanted_ns;
 
@@ -201,8 +201,9 @@ static int execs_grow(orr_sim *sim)
 
     if ((sim->exec_count & (sim->exec_count - 1)) != 0)
         return ORR_OK;
-    execs = orr_realloc(sim->execs, 2 * sizeof *execs *
-                        (sim->exec_count == 0 ? 1 : sim->exec_count));
+    execs = orr_realloc(sim->execs,
+                        2 * sizeof *execs *
+                            (sim->exec_count == 0 ? 1 : sim->exec_count));
     if (execs == NULL)
         return ORR_ENOMEM;
     sim->execs = execs;
@@ -237,8 +238,8 @@ orr_executor *orr_sim_executor(orr_sim *sim, uint32_t node, uint32_t number,
         e->node = node;
         e->alarm = (orr__sim_alarm){UINT64_MAX, UINT64_MAX};
         driver.ctx = e;
-        e->executor = orr_executor_new(&driver, number,
-                                       orr_chance_next(&sim->chance));
+        e->executor =
+            orr_executor_new(&driver, number, orr_chance_next(&sim->chance));
     }
     if (e == NULL || e->executor == NULL) {
         orr_free(e);
@@ -283,15 +284,16 @@ static int turn(orr_sim *sim, orr__sim_exec *e, orr_sim_event *out)
         return 0;
     orr__sim_trace(sim, ORR__SIM_TURN, e->index, e->node, NULL, 0);
     orr_executor_awake(e->executor);
-    *out = (orr_sim_event){.executor = e->executor, .index = e->index,
-                           .node = e->node, .now_ns = sim->now_ns};
+    *out = (orr_sim_event){.executor = e->executor,
+                           .index = e->index,
+                           .node = e->node,
+                           .now_ns = sim->now_ns};
     return 1;
 }
 
 static void timer(orr_sim *sim, orr__sim_exec *e)
 {
-    if (!e->is_dead &&
-        orr__sim_alarm_due(sim, &e->alarm, ORR__SIM_TIMER, e))
+    if (!e->is_dead && orr__sim_alarm_due(sim, &e->alarm, ORR__SIM_TIMER, e))
         orr__sim_turn_soon(e);
 }
 
@@ -310,22 +312,12 @@ static int process(orr_sim *sim, const orr__sim_item *item, orr_sim_event *out)
 {
     sim->events++;
     switch (item->kind) {
-    case ORR__SIM_TURN:
-        return turn(sim, item->what, out);
-    case ORR__SIM_TIMER:
-        timer(sim, item->what);
-        return 0;
-    case ORR__SIM_TICK:
-        tick(sim, item->what);
-        return 0;
-    case ORR__SIM_ARRIVE:
-        orr__sim_arrive(sim, item->what);
-        return 0;
-    case ORR__SIM_RESET:
-        orr__sim_reset(sim, item->what);
-        return 0;
-    case ORR__SIM_NOTE:
-        break;
+    case ORR__SIM_TURN: return turn(sim, item->what, out);
+    case ORR__SIM_TIMER: timer(sim, item->what); return 0;
+    case ORR__SIM_TICK: tick(sim, item->what); return 0;
+    case ORR__SIM_ARRIVE: orr__sim_arrive(sim, item->what); return 0;
+    case ORR__SIM_RESET: orr__sim_reset(sim, item->what); return 0;
+    case ORR__SIM_NOTE: break;
     }
     return 0;
 }

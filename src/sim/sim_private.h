@@ -108,8 +108,8 @@ void orr__sim_turn_soon(orr__sim_exec *e);
 void orr__sim_alarm_set(orr_sim *sim, orr__sim_alarm *alarm, uint64_t at_ns,
                         orr__sim_kind kind, void *what);
 /* An event of the alarm came: is it due? Queues it again when it moved. */
-int orr__sim_alarm_due(orr_sim *sim, orr__sim_alarm *alarm,
-                       orr__sim_kind kind, void *what);
+int orr__sim_alarm_due(orr_sim *sim, orr__sim_alarm *alarm, orr__sim_kind kind,
+                       void *what);
 
 /* network.c */
 void orr__sim_arrive(orr_sim *sim, void *path);

@@ -1,7 +1,7 @@
 --- The storage seam in memory, for simulation: what `file_storage` does with
--- files, with faults on demand. `faults[name] = err` makes the next operation of
--- that name ("read", "write", "list", "remove") fail with err; `tear` makes the
--- next write keep only a part, as a disk does that loses power.
+-- files, with faults on demand. `faults[name] = err` makes the next operation
+-- of that name ("read", "write", "list", "remove") fail with err; `tear` makes
+-- the next write keep only a part, as a disk does that loses power.
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 local sorted = require("orrery.util.sorted")

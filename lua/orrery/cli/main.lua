@@ -20,10 +20,12 @@ local function usage_failure(err)
   return require("orrery.cli.exit_codes").USAGE
 end
 
-local function exec(args)
-  local words = { args[2] }
-  for i = 3, #args do
-    if not (i == 3 and args[i] == "--") then words[#words + 1] = args[i] end
+local function exec(file, first, args)
+  local words = { file }
+  for i = first, #args do
+    if not (i == first and args[i] == "--") then
+      words[#words + 1] = args[i]
+    end
   end
   return require("orrery.host_exec").main(words)
 end
@@ -44,8 +46,11 @@ end
 
 local function run(parsed)
   local output = require("orrery.cli.output")
-  local config, err = load_config(parsed)
-  if not config then return output.fail(nil, err) end
+  local config, err
+  if parsed.command.is_configured ~= false then
+    config, err = load_config(parsed)
+    if not config then return output.fail(nil, err) end
+  end
   local face = require(parsed.command.module)
   return face.run {
     command = parsed.command.name,
@@ -64,9 +69,12 @@ end
 ---@param args string[] the words behind "orrery"
 ---@return integer exit code
 function M.main(args)
-  if is_script(args) then return exec(args) end
+  if is_script(args) then return exec(args[2], 3, args) end
   local parsed, err = require("orrery.command").parse(args)
   if not parsed then return usage_failure(err) end
+  if parsed.command.name == "exec" then
+    return exec(parsed.parameters[1], 1, parsed.rest)
+  end
   local ok, code = xpcall(run, describe_fault, parsed)
   if ok then return code end
   local output = require("orrery.cli.output")

@@ -78,6 +78,7 @@ end
 local NEXT_STEP = {
   unreachable = "Is the cluster running there? \"orrery up\" starts one; "
     .. "--address names another.",
+  timeout = "client.timeout sets how long commands wait.",
   version_mismatch = "Both sides must be the same version and have the same "
     .. "cluster.id.",
   bad_configuration = "\"orrery config\" prints what is in effect and from "

@@ -1,6 +1,5 @@
 --- `orrery repl`.
 
-local client = require("orrery.client")
 local interrupts_module = require("orrery.cli.interrupts")
 local output = require("orrery.cli.output")
 local repl = require("orrery.repl")
@@ -12,10 +11,7 @@ local STDIN, STDOUT = 0, 1
 
 function M.run(context)
   local config, source = context.config, context.options.eval
-  local cluster, err = client.connect(session_module.address(config), {
-    timeout = config:get("client.timeout"),
-    cluster_id = config:get("cluster.id"),
-  })
+  local cluster, err = session_module.connect(config)
   if not cluster then return output.fail("repl", err) end
   local terminal = not source and output.is_terminal(STDIN)
     and output.is_terminal(STDOUT)

@@ -10,6 +10,7 @@ local client = require("orrery.client")
 local errors = require("orrery.util.errors")
 local exit_codes = require("orrery.cli.exit_codes")
 local interrupts_module = require("orrery.cli.interrupts")
+local orrery = require("orrery")
 local output = require("orrery.cli.output")
 local session = require("orrery.cli.session")
 local show = require("orrery.cli.show")
@@ -27,10 +28,24 @@ function Run:short_id()
   return self.job_id:sub(1, 8)
 end
 
--- Draws or prints progress; a failed look is no failure of the job.
-function Run:progress()
-  local details = self.cluster:details(self.job_id, DETAILS_TIMEOUT_MS)
-  if not details then return end
+-- Looks at the job; answers a future, so that Ctrl-C is heard meanwhile.
+function Run:look()
+  return orrery.async(function()
+    return self.cluster:details(self.job_id, DETAILS_TIMEOUT_MS)
+  end)
+end
+
+-- Draws or prints what look() gave. A failed look is no failure of the job, but
+-- silence would be a riddle.
+function Run:progress(details)
+  if not details then
+    if not self.lost then
+      output.note("the cluster does not answer; trying on")
+    end
+    self.lost = true
+    return
+  end
+  self.lost = false
   local line
   line, self.before = show.progress_line(details, uv.now(), self.before)
   if self.redraws then
@@ -52,10 +67,12 @@ function Run:ask()
   self.lines = self.lines or require("orrery.repl.lines").open()
   while true do
     output.clear_line()
+    self.asking = true
     io.stderr:write("job ", self:short_id(),
       " is running: (d)etach, (c)ancel or (w)ait? ")
     io.stderr:flush()
     local line, err = self.lines:read():await()
+    self.asking = false
     if err or not line then return "d" end
     local answer = line:lower():match("^%s*([dcw])")
     if answer then return answer end
@@ -81,22 +98,25 @@ function Run:interrupted()
   return nil
 end
 
--- Waits for the outcome; nil, nil, code when the user left.
+-- Waits for the outcome; nil, err, code when the user left.
 function Run:watch()
   local result = self.cluster:outcome(self.job_id)
-  local pause = FIRST_MS
+  local pause, looking = FIRST_MS, nil
   while true do
-    local first = wait.race({ result, self.interrupts:next() }, pause)
-    pause = self.redraws and TERMINAL_MS or PLAIN_MS
+    local first = wait.race({ result, self.interrupts:next(), looking },
+      not looking and self.shows and pause or nil)
     if first == 1 then
       output.clear_line()
-      local outcome, err = result:await()
-      return outcome, err
+      return result:await()
     elseif first == 2 then
       local code, err = self:interrupted()
       if code or err then return nil, err, code end
-    elseif self.shows then
-      self:progress()
+    elseif looking then
+      self:progress((looking:await()))
+      looking = nil
+    else
+      looking = self:look()
+      pause = self.redraws and TERMINAL_MS or PLAIN_MS
     end
   end
 end
@@ -194,6 +214,7 @@ local function on_signal(run)
   return function()
     if not run.impatient then return end
     output.clear_line()
+    if run.asking then output.note("") end
     if run.job_id and not run.canceled then run:how_to_return() end
     os.exit(exit_codes.INTERRUPTED)
   end
@@ -208,10 +229,7 @@ function M.run(context)
     detach = options.detach, shows = not options.quiet, impatient = true,
     redraws = output.is_terminal(2) }, Run)
   run.interrupts = interrupts_module.watch(on_signal(run))
-  run.cluster, err = client.connect(session.address(config), {
-    timeout = config:get("client.timeout"),
-    cluster_id = config:get("cluster.id"),
-  })
+  run.cluster, err = session.connect(config)
   if not run.cluster then return output.fail("run", err) end
   run.impatient = false
   local code = run:submit()

@@ -4,6 +4,7 @@
 local client = require("orrery.client")
 local exit_codes = require("orrery.cli.exit_codes")
 local interrupts_module = require("orrery.cli.interrupts")
+local log = require("orrery.native.log")
 local option_types = require("orrery.util.option_types")
 local output = require("orrery.cli.output")
 
@@ -15,6 +16,18 @@ function M.address(config)
     config:get("jobmanager.rpc.port"))
 end
 
+--- Connects as the configuration says. People at a command are told what fails
+-- by the command; the log speaks only of errors unless it is asked for more.
+---@return table|nil cluster, table|nil error
+function M.connect(config)
+  log.set_level(config:source("log.level") == "default" and "error"
+    or config:get("log.level"))
+  return client.connect(M.address(config), {
+    timeout = config:get("client.timeout"),
+    cluster_id = config:get("cluster.id"),
+  })
+end
+
 local function leave_at_once()
   output.note("orrery: interrupted")
   os.exit(exit_codes.INTERRUPTED)
@@ -24,10 +37,7 @@ end
 -- or tells its nil, err. A Ctrl-C leaves at once.
 function M.with_cluster(context, work)
   local interrupts = interrupts_module.watch(leave_at_once)
-  local cluster, err = client.connect(M.address(context.config), {
-    timeout = context.config:get("client.timeout"),
-    cluster_id = context.config:get("cluster.id"),
-  })
+  local cluster, err = M.connect(context.config)
   local code
   if cluster then
     code, err = work(cluster)

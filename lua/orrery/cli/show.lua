@@ -107,25 +107,40 @@ function M.job_page(job)
   return text
 end
 
---- One line of progress. before = { records, time_ms } of the last line or nil;
--- answers the line and what to give as before the next time.
-function M.progress_line(job, now_ms, before)
-  local records = 0
+-- Records that the sources have taken in: those that every job has, and each
+-- counted once.
+local function records_of(job)
+  local fed, records = {}, 0
+  for _, edge in ipairs(job.edges or {}) do fed[edge.to] = true end
   for _, vertex in ipairs(job.vertices or {}) do
-    records = records + (vertex.records_in or 0)
+    if not fed[vertex.id] then records = records + (vertex.records_in or 0) end
   end
+  return records
+end
+
+-- The cluster looks at its tasks once a second; a rate over less is noise.
+local RATE_MS = 1000
+
+--- One line of progress. before is nil at first, then what was answered besides
+-- the line the last time.
+function M.progress_line(job, now_ms, before)
+  local records = records_of(job)
   local line = ("%s  tasks %s  records %s"):format(job.status,
     task_counts(job), text_table.count(records))
-  local elapsed = before and now_ms - before.time_ms or 0
-  if elapsed > 0 and records >= before.records then
-    line = line .. ("  %s/s"):format(text_table.count(
-      (records - before.records) * 1000 / elapsed))
+  if not before or records < before.records then
+    before = { records = records, time_ms = now_ms }
+  elseif now_ms - before.time_ms >= RATE_MS and records > before.records then
+    before = { records = records, time_ms = now_ms,
+      rate = (records - before.records) * 1000 / (now_ms - before.time_ms) }
+  end
+  if before.rate then
+    line = line .. ("  %s/s"):format(text_table.count(before.rate))
   end
   if (job.restarts or 0) > 0 then
     line = line .. ("  restarts %d"):format(job.restarts)
   end
   if job.reason then line = line .. "  (" .. job.reason .. ")" end
-  return text_table.printable(line), { records = records, time_ms = now_ms }
+  return text_table.printable(line), before
 end
 
 local EMPTY_OBJECTS = { "tasks", "timestamps", "accumulators", "collected",

@@ -100,12 +100,18 @@ function Cluster:_gateway()
   return gateway, err
 end
 
+local EXPIRED = { expired_unsent = true, expired_in_queue = true,
+  expired_in_handler = true, expired_unknown = true }
+
 local function cannot_reach(self, err)
-  if err.code ~= "unreachable" and err.code ~= "expired_unsent" then
-    return err
+  if err.code == "unreachable" then
+    return errors.new("unreachable", ("no cluster answers at %s"):format(
+      self.address), { cause = err })
+  elseif EXPIRED[err.code] then
+    return errors.new("timeout", ("no answer from %s in time"):format(
+      self.address), { cause = err })
   end
-  return errors.new("unreachable", ("no cluster answers at %s"):format(
-    self.address), { cause = err })
+  return err
 end
 
 -- What the dispatcher itself answered is more useful than that it failed.

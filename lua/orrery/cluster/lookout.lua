@@ -17,7 +17,7 @@ local function missing(self)
   local now = uv.now()
   if self._told_at and now - self._told_at < REMIND_MS then return end
   self._told_at = now
-  self._notice(("no jobmanager at %s yet; looking on"):format(self._address))
+  self._notice(("no jobmanager at %s yet, still looking"):format(self._address))
 end
 
 local function found(self)

@@ -4,7 +4,8 @@
 -- parameters: { name, optional }. options: name without dashes, short, value
 -- (the name of its value; none = a switch), type (of orrery.util.option_types,
 -- default string), keys (configuration keys that it sets), help. changes = the
--- command changes a cluster. module = the module whose run(context) does it.
+-- command changes a cluster. module = the module whose run(context) does it;
+-- is_configured = false: it works without, and despite of, a configuration.
 
 local ADDRESS = {
   name = "address", value = "HOST:PORT", type = "address",
@@ -157,14 +158,14 @@ return {
   {
     name = "version",
     summary = "Print the versions and the facts found at start",
-    module = "orrery.cli.version",
+    module = "orrery.cli.version", is_configured = false,
     options = { JSON },
     examples = { "orrery version --json" },
   },
   {
     name = "help",
     summary = "Explain a command",
-    module = "orrery.cli.help",
+    module = "orrery.cli.help", is_configured = false,
     parameters = { { name = "COMMAND", optional = true,
       help = "The command to explain." } },
     options = {

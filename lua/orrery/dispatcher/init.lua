@@ -7,14 +7,15 @@
 -- elections is ha.election's services; start_job_master starts the endpoint
 -- `job_master/<id>` in this process and answers its server, or nil, err.
 --
--- One job: unknown -> reserved (checks, bundle retained, runner made) -> running
--- -> archived (for jobstore.expiration-time, at most jobstore.max-capacity) ->
--- unknown. A job whose runner is stopped with the Dispatcher is SUSPENDED.
+-- One job: unknown -> reserved (checks, bundle retained, runner made) ->
+-- running -> archived (for jobstore.expiration-time, at most
+-- jobstore.max-capacity) -> unknown. A job whose runner is stopped with the
+-- Dispatcher is SUSPENDED.
 --
 -- Failures: a duplicate id -> `duplicate_job`, nothing of the other is touched;
 -- anything else until the acknowledgement -> everything is taken back and
--- `submission_failed` says why; a JobMaster that cannot start -> the job is FAILED
--- and archived.
+-- `submission_failed` says why; a JobMaster that cannot start -> the job is
+-- FAILED and archived.
 local orrery = require("orrery")
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
@@ -54,7 +55,7 @@ function Dispatcher:_archived(id)
   return self._archive:get(id, self._seams:now_ms())
 end
 
--- Submission -------------------------------------------------------------------
+-- Submission ----------------------------------------------------------------
 
 function Dispatcher:_check(plan)
   if type(plan) ~= "table" or type(plan.name) ~= "string"
@@ -137,7 +138,7 @@ function Dispatcher:submit_job(plan)
   return id
 end
 
--- Ends -------------------------------------------------------------------------
+-- Ends ----------------------------------------------------------------------
 
 -- What is known of a job that has no JobMaster (yet, or any more).
 function Dispatcher:_stub(job, status)
@@ -173,7 +174,7 @@ function Dispatcher:_on_end(job, ended)
   end)
 end
 
--- Clients that vanish ----------------------------------------------------------
+-- Clients that vanish -------------------------------------------------------
 
 function Dispatcher:_watch_client(job)
   local options = job.plan.options or {}
@@ -217,7 +218,7 @@ function Dispatcher:report_job_client_heartbeat(id, expires_ms)
   return true
 end
 
--- Control ----------------------------------------------------------------------
+-- Control -------------------------------------------------------------------
 
 -- Cancels as soon as the JobMaster serves; while it does not the job shows
 -- CANCELLING.
@@ -249,7 +250,7 @@ function Dispatcher:cancel_job(id)
     { context = { job_id = id, status = archived.outcome.status } })
 end
 
--- Questions --------------------------------------------------------------------
+-- Questions -----------------------------------------------------------------
 
 local function initial_status(job)
   return job.is_cancelling and "CANCELLING" or "INITIALIZING"

@@ -1,11 +1,13 @@
 --- Runs the JobMaster of one job in this process, while it leads.
 --
 -- States: RUNNING -> COMPLETED (the job has ended for the cluster) or STOPPED
--- (this process gave it up: SUSPENDED). In RUNNING it has at most one JobMaster,
--- for the leader session granted last:
---   grant   -> JobMaster started with the session as token, gateway ready when it
+-- (this process gave it up: SUSPENDED). In RUNNING it has at most one
+-- JobMaster, for the leader session granted last:
+--   grant   -> JobMaster started with the session as token, gateway ready when
+--   it
 --              serves, leadership confirmed with its address
---   revoke  -> gateway fails, JobMaster stopped; the next grant waits for its end
+--   revoke  -> gateway fails, JobMaster stopped; the next grant waits for its
+--   end
 -- Grants and revocations are carried out one after the other; what belongs to a
 -- session that is over by then is skipped, and so is its result.
 --
@@ -13,6 +15,7 @@
 -- `job_initialization`; it dies -> the same with `job_master_died`.
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
+local task = require("orrery.util.task")
 
 local Runner = {}
 Runner.__index = Runner
@@ -48,7 +51,10 @@ end
 
 -- Runs fn, which may answer a future, after everything before it.
 function Runner:_enqueue(fn)
-  self._tail = self._tail:and_then(fn)
+  self._tail = self._tail:or_else(function(err)
+    task.report(err)
+    return true
+  end):and_then(fn)
 end
 
 function Runner:_drop_gateway(text)

@@ -17,9 +17,12 @@ return {
     offer_slots = { timeout = "10s" },
     fail_slot = { timeout = "10s" },
     disconnect_task_manager = { timeout = "10s" },
-    -- update_task_execution_state({ attempt, state, error, result })
+    -- update_task_execution_state({ attempt, state, error, result,
+    --   counters })
     update_task_execution_state = { timeout = "10s" },
-    -- request_next_input_split(vertex id, attempt) -> split or nil
+    -- request_next_input_split(vertex id, attempt, received) -> split or nil;
+    -- received: how many splits the attempt has got, so that asking again
+    -- after a lost answer gives the same split
     request_next_input_split = { timeout = "10s" },
     -- from the ResourceManager
     heartbeat_from_resource_manager = { timeout = "10s", lane = "control" },

@@ -1,11 +1,11 @@
 --- Follows the leader of a role through a directory.
 --
--- The happy path: connect to `<directory>/leaders`, ask for the leader, tell the
--- listener, ask again and be held back until it changes.
--- Failures: the directory cannot be reached -> tried again every RETRY_MS; after
--- FAILURES_MAX in a row the leader counts as lost and the listener is told
--- (nil, nil). Until then nothing is told: a connection that broke and came back
--- is no change of leader.
+-- The happy path: connect to `<directory>/leaders`, ask for the leader, tell
+-- the listener, ask again and be held back until it changes.
+-- Failures: the directory cannot be reached -> tried again every RETRY_MS;
+-- after FAILURES_MAX in a row the leader counts as lost and the listener is
+-- told (nil, nil). Until then nothing is told: a connection that broke and
+-- came back is no change of leader.
 local listeners = require("orrery.ha.listener")
 
 local RETRY_MS = 1000

@@ -1,5 +1,5 @@
---- Clock and chance of the executor that a service lives on: real ones, or those
--- of a simulation.
+--- Clock and chance of the executor that a service lives on: real ones, or
+-- those of a simulation.
 local Seams = {}
 Seams.__index = Seams
 

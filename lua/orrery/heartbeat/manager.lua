@@ -29,7 +29,8 @@ function M.new(options)
   local config = options.config
   return setmetatable({
     _endpoint = options.endpoint,
-    _seams = seams.of(options.endpoint.service), _watches = {}, _send = options.send,
+    _seams = seams.of(options.endpoint.service), _watches = {},
+    _send = options.send,
     _on_payload = options.on_payload, _on_lost = options.on_lost,
     _interval_ms = config("heartbeat.interval"), _pending = {},
     _monitor = monitors.new({

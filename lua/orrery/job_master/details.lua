@@ -12,9 +12,9 @@ local function copy(t)
   return out
 end
 
-local function subtask_view(task, metrics)
+local function subtask_view(task)
   local execution = task.execution
-  local numbers = metrics[execution.attempt] or {}
+  local numbers = execution.counters or {}
   return {
     subtask = task.subtask, attempt = execution.attempt,
     attempt_number = execution.attempt_number,
@@ -27,14 +27,14 @@ local function subtask_view(task, metrics)
   }
 end
 
-local function vertex_view(graph, vertex, metrics)
+local function vertex_view(graph, vertex)
   local counts = states.counts()
   local view = {
     id = vertex.id, name = vertex.name, parallelism = vertex.parallelism,
     counts = counts, records_in = 0, records_out = 0, subtasks = {},
   }
   for _, task in ipairs(graph:tasks_of(vertex.id)) do
-    local subtask = subtask_view(task, metrics)
+    local subtask = subtask_view(task)
     counts[subtask.state] = counts[subtask.state] + 1
     view.records_in = view.records_in + subtask.records_in
     view.records_out = view.records_out + subtask.records_out
@@ -77,14 +77,13 @@ function M.summary(scheduler, wall)
   }
 end
 
---- The long form.
----@param metrics table<string, { records_in: number, records_out: number }>
-function M.details(scheduler, metrics, wall)
+--- The long form. Counters of tasks are those last known of each execution.
+function M.details(scheduler, wall)
   local view = M.summary(scheduler, wall)
   view.timestamps = copy(scheduler.job.timestamps)
   view.vertices, view.exceptions = {}, {}
   for i, vertex in ipairs(scheduler.plan.vertices) do
-    view.vertices[i] = vertex_view(scheduler.graph, vertex, metrics)
+    view.vertices[i] = vertex_view(scheduler.graph, vertex)
   end
   view.edges = scheduler.plan.edges or {}
   for i, entry in ipairs(scheduler.exceptions) do

@@ -5,10 +5,11 @@
 --     args = { { plan = plan, config = config, token = token, directory = "",
 --       blob = "host:port/blob" } } })
 --
--- The happy path: register at the ResourceManager, declare slots -> TaskExecutors
--- register here and offer slots -> tasks are submitted to them, their states
--- come back -> the result is ready for `request_result`, the ResourceManager is
--- told, slots are freed. The endpoint stays, for questions, until it is stopped.
+-- The happy path: register at the ResourceManager, declare slots ->
+-- TaskExecutors register here and offer slots -> tasks are submitted to them,
+-- their states come back -> the result is ready for `request_result`, the
+-- ResourceManager is told, slots are freed. The endpoint stays, for questions,
+-- until it is stopped.
 --
 -- Failures: ResourceManager lost -> registered again, the job runs on.
 -- TaskExecutor lost (heartbeat, connection, told by the ResourceManager) -> its
@@ -65,7 +66,7 @@ function JobMaster:init(args)
   self._blob = args.blob
   self._executors, self._timers, self._registering = {}, {}, {}
   self._waiting = {}
-  self._metrics = { at = -math.huge, by_attempt = {} }
+  self._pulled_at = -math.huge
 end
 
 function JobMaster:_open_scheduler()
@@ -292,6 +293,10 @@ function JobMaster:register_task_manager(job_id, info)
       "wrong_job", ("this is the JobMaster of %s, not of %s")
         :format(self._plan.job_id, tostring(job_id)))) }
   end
+  if self._is_stopping then
+    return { type = "rejection", error = errors.to_table(errors.new(
+      "job_ended", ("job %s has ended"):format(job_id))) }
+  end
   if type(info) ~= "table" or type(info.id) ~= "string"
     or type(info.address) ~= "string" then
     return nil, errors.new("bad_argument",
@@ -364,12 +369,13 @@ function JobMaster:update_task_execution_state(report)
   if type(report) ~= "table" then
     return nil, errors.new("bad_argument", "a state report is a table")
   end
+  self:_count(report.attempt, report.counters)
   return self:_do("task_state", report.attempt, report.state,
     report.error and errors.from_table(report.error), report.result)
 end
 
-function JobMaster:request_next_input_split(vertex_id, attempt)
-  return self:_do("next_split", vertex_id, attempt)
+function JobMaster:request_next_input_split(vertex_id, attempt, received)
+  return self:_do("next_split", vertex_id, attempt, received)
 end
 
 -- ResourceManager ------------------------------------------------------------
@@ -421,8 +427,8 @@ end
 -- not answer in time keep their last ones.
 function JobMaster:_pull_metrics()
   local now = self._seams:now_ms()
-  if now - self._metrics.at < METRICS_AGE_MS then return end
-  self._metrics.at = now
+  if now - self._pulled_at < METRICS_AGE_MS then return end
+  self._pulled_at = now
   local calls = {}
   for _, executor in sorted.pairs(self._executors) do
     calls[#calls + 1] = executor.gateway
@@ -432,36 +438,20 @@ function JobMaster:_pull_metrics()
   end
   for _, numbers in ipairs(Future.all(calls):await()) do
     for attempt, counters in sorted.pairs(numbers) do
-      if self._scheduler.graph:execution(attempt) then
-        self._metrics.by_attempt[attempt] = counters
-      end
-    end
-  end
-  for attempt in sorted.pairs(self._metrics.by_attempt) do
-    if not self._scheduler.graph:execution(attempt) then
-      self._metrics.by_attempt[attempt] = nil
+      self:_count(attempt, counters)
     end
   end
 end
 
--- Counters come with the result of a task, too: tasks that ended count on.
-function JobMaster:_numbers()
-  local numbers = {}
-  for attempt, counters in sorted.pairs(self._metrics.by_attempt) do
-    numbers[attempt] = counters
+function JobMaster:_count(attempt, counters)
+  local execution = self._scheduler.graph:execution(attempt)
+  if execution and type(counters) == "table" then
+    execution.counters = counters
   end
-  for _, task in ipairs(self._scheduler.graph.tasks) do
-    local result = task.execution.result
-    if result and result.metrics then
-      numbers[task.execution.attempt] = result.metrics
-    end
-  end
-  return numbers
 end
 
 function JobMaster:_details()
-  return details.details(self._scheduler, self:_numbers(),
-    self._seams:wall_ms())
+  return details.details(self._scheduler, self._seams:wall_ms())
 end
 
 function JobMaster:request_job()
@@ -484,7 +474,7 @@ function JobMaster:request_result()
   return future
 end
 
--- Ending -----------------------------------------------------------------------
+-- Ending --------------------------------------------------------------------
 
 -- Tells everybody that this job is over; nothing is registered any more.
 function JobMaster:_goodbye(status)

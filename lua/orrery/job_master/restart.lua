@@ -198,8 +198,9 @@ local aliases = {
   failurerate = "failure-rate", exponentialdelay = "exponential-delay",
 }
 
---- A strategy of `options`: `type` and the options of that type; nil or without a type is the default. Answers nil and
--- `bad_argument` for an unknown type or a value out of bounds.
+--- A strategy of `options`: `type` and the options of that type; nil or
+-- without a type is the default. Answers nil and `bad_argument` for an unknown
+-- type or a value out of bounds.
 ---@param options table?
 ---@param random fun(): number in [0, 1), for jitter
 function M.new(options, random)

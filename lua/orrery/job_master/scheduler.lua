@@ -56,7 +56,9 @@ function M.new(options)
     _slot_idle_ms = options.slot_idle_ms, _fail_fast = options.fail_fast,
   }, Scheduler)
   for _, vertex in ipairs(options.plan.vertices) do
-    if vertex.splits then self._splits[vertex.id] = splits.new(vertex.splits) end
+    if vertex.splits then
+      self._splits[vertex.id] = splits.new(vertex.splits)
+    end
   end
   return self
 end
@@ -651,9 +653,10 @@ function Scheduler:suspend(err)
   self:_end_job("SUSPENDED")
 end
 
---- The next split of a vertex for an attempt, or nil when there is none left;
+--- The next split of a vertex for an attempt that has received so many, or nil
+-- when there is none left;
 -- nil and an error when the attempt is outdated or the vertex has no splits.
-function Scheduler:next_split(vertex_id, attempt)
+function Scheduler:next_split(vertex_id, attempt, received)
   local execution = self.graph:execution(attempt)
   if not execution or is_over(execution) then
     return nil, errors.new("unknown_attempt",
@@ -665,17 +668,20 @@ function Scheduler:next_split(vertex_id, attempt)
       ("vertex %s has no splits for attempt %s")
         :format(tostring(vertex_id), attempt))
   end
-  return assigner:take(attempt)
+  return assigner:take(attempt, received)
 end
 
 --- Why the job does not run now, for people; nil when there is nothing to say.
 function Scheduler:reason()
   if self:is_terminal() then return nil end
   if self.job.state == "FAILING" then return tostring(self.failure) end
-  for _, restart in sorted.pairs(self._restarting) do
+  local restart = self._restarting[sorted.keys(self._restarting)[1]]
+  if restart then
     local last = self.exceptions[#self.exceptions]
-    return ("restarts in %.1f s after: %s"):format(
-      math.max(0, restart.at - self._clock.now()) / 1000,
+    local seconds = math.max(0, restart.at - self._clock.now()) / 1000
+    return ("%s after: %s"):format(
+      seconds > 0 and ("restarts in %.1f s"):format(seconds)
+        or "restarts when the tasks have ended",
       last and last.error.message or "a failure")
   end
   if self.is_waiting then

@@ -17,9 +17,16 @@ function Splits:reset()
   self._returned, self._next, self._handed = {}, 1, {}
 end
 
---- The next split for a reader, or nil when there are none left.
+--- The next split for a reader, or nil when there are none left. A reader that
+-- says how many it has received gets the same answer again when that answer was
+-- lost on its way: otherwise the split would be nobody's.
 ---@param reader string who reads it; an attempt
-function Splits:take(reader)
+---@param received integer?
+function Splits:take(reader, received)
+  local before = self._handed[reader]
+  if received and before and received < #before then
+    return self._list[before[received + 1]]
+  end
   local index = table.remove(self._returned, 1)
   if not index then
     if self._next > #self._list then return nil end

@@ -1,8 +1,9 @@
---- The ResourceManager: knows the TaskExecutors and their slots, and gives slots
--- to the jobs that declare a need. The matching is slot_manager.lua.
+--- The ResourceManager: knows the TaskExecutors and their slots, and gives
+-- slots to the jobs that declare a need. The matching is slot_manager.lua.
 --
 --   service:start(ResourceManager, { id = "resource_manager", token = token,
---     args = { { config = config, directory = "", blob = "host:port/blob" } } })
+--     args = { { config = config, directory = "", blob = "host:port/blob" } }
+--     })
 --
 -- directory is where `leaders` is ("" = the own service). Nothing is stored: a
 -- new leader learns slots from reports and requirements from declarations.

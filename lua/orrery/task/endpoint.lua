@@ -50,6 +50,7 @@ function Task:init()
   self.consumers = {}      -- output channel -> gateway
   self.owed = {}           -- input channel -> credits not given yet
   self.owed_order = {}
+  self.splits_received = 0 -- a lost answer is given again by this number
 end
 
 -- The error that a handler of the other side answered, or the outcome itself.
@@ -250,9 +251,10 @@ function Task:_request_split()
       local master, failure = self:_job_master()
       if not master then return nil, failure end
       return master:request_next_input_split(task.descriptor.vertex.id,
-        self.attempt):await()
+        self.attempt, self.splits_received):await()
     end)
     if self:_is_over() then return end
+    if split ~= nil then self.splits_received = self.splits_received + 1 end
     task:on_split(split, err)
     if self:_is_over() then return self:_told_end() end
     self:_wake()

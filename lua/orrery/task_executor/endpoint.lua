@@ -7,14 +7,15 @@
 -- directory is the address of the jobmanager ("" = the own service); fatal is
 -- called when this process should end.
 --
--- The happy path: follow the ResourceManager's leader, register, report slots ->
--- request_slot from it -> follow that job's leader, register there, offer the
--- slot -> submit_task -> states are passed on -> free_slot.
+-- The happy path: follow the ResourceManager's leader, register, report slots
+-- -> request_slot from it -> follow that job's leader, register there, offer
+-- the slot -> submit_task -> states are passed on -> free_slot.
 --
--- Failures: ResourceManager lost -> register anew, tasks run on; never registered
--- for taskmanager.registration.timeout -> fatal. JobMaster lost -> its tasks
--- fail, its slots wait taskmanager.slot.timeout for the next leader. Tokens
--- that are not those registered with are refused: this endpoint is not fenced.
+-- Failures: ResourceManager lost -> register anew, tasks run on; never
+-- registered for taskmanager.registration.timeout -> fatal. JobMaster lost ->
+-- its tasks fail, its slots wait taskmanager.slot.timeout for the next leader.
+-- Tokens that are not those registered with are refused: this endpoint is not
+-- fenced.
 local orrery = require("orrery")
 local sha256 = require("orrery.native.sha256")
 local errors = require("orrery.util.errors")
@@ -29,6 +30,13 @@ local slot_tables = require("orrery.task_executor.slot_table")
 local task_lists = require("orrery.task_executor.tasks")
 local same_token = require("orrery.ha.directory").same_token
 
+-- Outcomes after which a call may have been carried out or not.
+local PASSING = {
+  expired_in_queue = true, expired_in_handler = true, expired_unknown = true,
+  expired_unsent = true, unreachable = true, overloaded = true,
+}
+local RETRY_MS = 200
+local REPORT_TRIES = 5
 local GOODBYE_MS = 1000
 local WATCH_MS = 300000
 local STOP_MS = 10000 -- how long stopping waits for tasks to end
@@ -62,7 +70,7 @@ function TaskExecutor:on_start()
   self._tasks = task_lists.new({
     endpoint = self, seams = self._seams, module = self._task_module,
     bundle = function(d) return self._bundles:get(d.blob.address, d.bundle) end,
-    report = function(...) return self:_report(...) end,
+    report = function(task, report) return self:_report(task, report) end,
     removed = function(task)
       self._slots:remove_task(task.attempt)
       self:_act()
@@ -317,13 +325,18 @@ function TaskExecutor:_offer(job_id)
     end)
 end
 
-local TIMEOUTS = {
-  expired_in_queue = true, expired_in_handler = true, expired_unknown = true,
-  expired_unsent = true,
-}
-
 function TaskExecutor:_on_offered(job, offers, accepted, err)
-  if err and TIMEOUTS[err.code] then return self:_offer(job.id) end
+  if err and PASSING[err.code] then
+    -- Whether the offer arrived is unknown; offering again is harmless.
+    local round = job.offer
+    self:schedule_run_async(RETRY_MS, function()
+      if self._jobs[job.id] == job and job.offer == round
+        and job.connection.gateway then
+        self:_offer(job.id)
+      end
+    end)
+    return
+  end
   local is_accepted = {}
   for _, allocation in ipairs(accepted or {}) do
     is_accepted[allocation] = true
@@ -442,17 +455,28 @@ function TaskExecutor:notify_task_state(attempt, state, err, result)
 end
 
 -- Tells the JobMaster of a task's state; without one there is nobody to tell.
-function TaskExecutor:_report(task, state, err, result)
+-- A report is idempotent, so one whose answer may be lost is sent again.
+function TaskExecutor:_report(task, report, tries)
   local job = self._jobs[task.job_id]
   local gateway = job and job.connection.gateway
   if not gateway then
     return Future.rejected(errors.new("not_connected",
       ("the JobMaster of %s is not connected"):format(task.job_id)))
   end
-  return gateway:update_task_execution_state({
-    attempt = task.attempt, state = state,
-    error = err and errors.to_table(err), result = result,
-  })
+  tries = tries or 1
+  return gateway:update_task_execution_state(report):or_else(function(err)
+    if not PASSING[err.code] or tries >= REPORT_TRIES then return nil, err end
+    return self:_after(RETRY_MS * tries):and_then(function()
+      return self:_report(task, report, tries + 1)
+    end)
+  end)
+end
+
+-- Future of true after a delay.
+function TaskExecutor:_after(delay_ms)
+  local future = Future.new()
+  self:schedule_run_async(delay_ms, function() future:resolve(true) end)
+  return future
 end
 
 function TaskExecutor:request_task_metrics(job_id)

@@ -1,5 +1,5 @@
---- The tasks of a TaskExecutor: each an endpoint `task/<attempt>` on an executor
--- of its slot. This is the part that starts, cancels and ends them.
+--- The tasks of a TaskExecutor: each an endpoint `task/<attempt>` on an
+-- executor of its slot. This is the part that starts, cancels and ends them.
 --
 --   submit -> bundle fetched -> endpoint spawned -> start -> states come by
 --   `notify` -> each is reported -> an end is reported -> endpoint stopped,
@@ -7,8 +7,8 @@
 --
 -- Failures: fetch, spawn or start fails -> FAILED; the end of an executor that
 -- nobody asked for -> FAILED; a report that is refused -> the task is failed;
--- a task that does not end within the time limit of a cancel is stopped with its
--- executor, and when that does not end either it is fatal for the process,
+-- a task that does not end within the time limit of a cancel is stopped with
+-- its executor, and when that does not end either it is fatal for the process,
 -- because a thread cannot be killed.
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
@@ -20,11 +20,13 @@ local M = {}
 M.CANCEL_LIMIT_MS = 180000
 M.STOP_LIMIT_MS = 30000
 
+local COUNTERS_MS = 1000
+
 local Tasks = {}
 Tasks.__index = Tasks
 
 --- @param options { endpoint: table, seams: table, module: string,
----   bundle: fun(descriptor): table, report: fun(task, state, err, result),
+---   bundle: fun(descriptor): table, report: fun(task, report: table): table,
 ---   removed: fun(task), fatal: fun(err) }
 ---   report answers a future; bundle a future of bytes
 function M.new(options)
@@ -51,6 +53,37 @@ end
 
 function Tasks:_move(task, state)
   return task.machine:move(state, self._seams:wall_ms())
+end
+
+-- Future of what a task has counted, nil when it does not answer.
+function Tasks:_counters(task)
+  return task.gateway:with({ timeout = COUNTERS_MS }):counters()
+    :and_then(function(counters)
+      return {
+        records_in = counters.records_in or 0,
+        records_out = counters.records_out or 0,
+      }
+    end):or_else(function() return nil end)
+end
+
+-- Reports of one task go out one after the other. Future of the answer.
+function Tasks:_tell(task, state, err, result)
+  local report = {
+    attempt = task.attempt, state = state,
+    error = err and errors.to_table(err), result = result,
+  }
+  local before = task.told or Future.resolved(true)
+  if states:is_terminal(state) and task.gateway then
+    -- What the task counted would be gone with it.
+    local last = self:_counters(task)
+    before = before:or_else(function() return true end)
+      :and_then(function() return last end)
+      :and_then(function(counters) report.counters = counters end)
+  end
+  task.told = before:or_else(function() return true end):and_then(function()
+    return self._report(task, report)
+  end)
+  return task.told
 end
 
 -- Ending ---------------------------------------------------------------------
@@ -82,7 +115,7 @@ end
 function Tasks:_end(task, state, err, result)
   local ok, refused = self:_move(task, state)
   if not ok then return nil, refused end
-  self._report(task, state, err, result)
+  self:_tell(task, state, err, result)
     :on_done(function() self:_stop(task) end)
   return true
 end
@@ -229,7 +262,7 @@ function Tasks:notify(attempt, state, err, result)
   if current == "CANCELING" then return true end
   local ok, refused = self:_move(task, state)
   if not ok then return nil, refused end
-  self._report(task, state):on_done(function(_, report_err)
+  self:_tell(task, state):on_done(function(_, report_err)
     if report_err then self:fail(attempt, report_err) end
   end)
   return true
@@ -241,18 +274,12 @@ function Tasks:metrics(job_id)
   for _, task in ipairs(self:list(job_id)) do
     if task.gateway and not task.machine:is_terminal() then
       attempts[#attempts + 1] = task.attempt
-      calls[#calls + 1] = task.gateway:counters()
-        :or_else(function() return {} end)
+      calls[#calls + 1] = self:_counters(task)
     end
   end
   return Future.all(calls):and_then(function(answers)
     local numbers = {}
-    for i, counters in ipairs(answers) do
-      numbers[attempts[i]] = {
-        records_in = counters.records_in or 0,
-        records_out = counters.records_out or 0,
-      }
-    end
+    for i, attempt in ipairs(attempts) do numbers[attempt] = answers[i] end
     return numbers
   end)
 end

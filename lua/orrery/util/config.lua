@@ -6,7 +6,7 @@
 --
 -- The file is Lua, loaded as text in an environment without any function. It
 -- may assign (`jobmanager.rpc.port = 7000`), assign tables
--- (`taskmanager = { slots = 4 }`), or return a table with nested or dotted keys.
+-- (`taskmanager = { slots = 4 }`), or return one with nested or dotted keys.
 -- An underscore stands for a dash where a dash cannot be written.
 
 local errors = require("orrery.util.errors")

@@ -85,11 +85,11 @@ return {
 
   option("parallelism.default", "int", 1,
     "Parallelism of operators that name none.", { min = 1, max = 32768 }),
-  option("restart-strategy.type", "choice", "none",
+  option("restart-strategy.type", "choice", "fixed-delay",
     "What happens to a job with a failed task.",
     { choices = { "none", "fixed-delay", "failure-rate",
       "exponential-delay" }, aliases = { "restart-strategy" } }),
-  option("restart-strategy.fixed-delay.attempts", "int", 1,
+  option("restart-strategy.fixed-delay.attempts", "int", 3,
     "fixed-delay: number of restarts.", { min = 0, max = 2147483647 }),
   option("restart-strategy.fixed-delay.delay", "duration", 1 * SECOND,
     "fixed-delay: pause before a restart."),

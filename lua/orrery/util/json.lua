@@ -1,7 +1,7 @@
 --- JSON documents whose text depends on the values alone: keys are sorted.
 --
--- Scalars are written and documents read by lua-cjson. A table with keys 1..n is
--- an array and an empty table too, unless it was made by M.object. What JSON
+-- Scalars are written and documents read by lua-cjson. A table with keys 1..n
+-- is an array and an empty table too, unless it was made by M.object. What JSON
 -- cannot say (functions, NaN, cycles, other keys) is refused with its path.
 
 local cjson = require("cjson.safe").new()

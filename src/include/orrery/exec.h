@@ -187,10 +187,12 @@ int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
 /* Forgets a target. Thread: owner. */
 void orr_executor_disconnect(orr_executor *ex, uint32_t target);
 
-/* ask answers ORR_OK with a slot; everything that goes wrong later comes as the
- * REPLY event. At once: ORR_EINVAL (no such target), ORR_TOO_LARGE, ORR_ENOMEM.
- * tell answers ORR_OK, the same three, or ORR_OVERLOADED / ORR_UNREACHABLE when
- * that is known here. flags: ORR_FLAG_CONTROL. Thread: owner. */
+/* ask answers ORR_OK with a slot; everything that goes wrong later, a body above
+ * the link's limit too, comes as the REPLY event. At once: ORR_EINVAL (no such
+ * target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
+ * tell answers ORR_OK, ORR_EINVAL, ORR_ENOMEM, or ORR_TOO_LARGE,
+ * ORR_OVERLOADED or ORR_UNREACHABLE when that is known here.
+ * flags: ORR_FLAG_CONTROL. Thread: owner. */
 int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
                      orr_msg *m, uint64_t timeout_ns, uint32_t flags,
                      uint32_t *slot);
