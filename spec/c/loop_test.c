@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include <cmocka.h>
@@ -18,6 +19,7 @@ static int setup(void **state)
 {
     orr_error err;
 
+    alarm(60); /* a loop that sleeps for ever ends the program */
     *state = orr_loop_new(3, &err);
     return *state == NULL ? -1 : 0;
 }
@@ -171,6 +173,49 @@ static void a_deadline_that_moved_away_costs_one_turn(void **state)
     pthread_join(thread, NULL);
 }
 
+static int turn_for_timer(orr_loop *loop)
+{
+    orr_executor *ex = orr_loop_executor(loop);
+    int fired = 0;
+    orr_event e;
+
+    orr_executor_turn(ex);
+    for (orr_executor_next(ex, &e); e.kind != ORR_EVENT_NONE;
+         orr_executor_next(ex, &e))
+        fired += e.kind == ORR_EVENT_TIMER;
+    orr_executor_flush(ex);
+    return fired;
+}
+
+/* The first deadline is armed, passes while the loop is away, and is handled
+ * by the executor; libuv's timer for it is stale. It must not take the second
+ * deadline with it. */
+static void a_stale_timer_does_not_lose_the_next_deadline(void **state)
+{
+    orr_loop *loop = *state;
+    orr_executor *ex = orr_loop_executor(loop);
+    uint32_t first, second;
+    uint64_t begin = orr_clock_mono_ns();
+    pthread_t thread;
+    int fired;
+
+    assert_int_equal(orr_executor_timer(ex, 300 * ms, &first), ORR_OK);
+    assert_int_equal(orr_executor_timer(ex, 400 * ms, &second), ORR_OK);
+    assert_int_equal(turn_for_timer(loop), 0);
+    pthread_create(&thread, NULL, wake_later, ex);
+    orr_loop_turn(loop, 1); /* woken at 150 ms, the timer stays armed */
+    pthread_join(thread, NULL);
+    pause_ms(200);
+    fired = turn_for_timer(loop);
+    assert_int_equal(fired, 1);
+    while (fired < 2) {
+        orr_loop_turn(loop, 1); /* hung here when it was lost */
+        fired += turn_for_timer(loop);
+        assert_true(orr_clock_mono_ns() - begin < 5000 * ms);
+    }
+    assert_true(orr_clock_mono_ns() - begin >= 400 * ms);
+}
+
 static void an_executor_without_a_network_says_so(void **state)
 {
     orr_loop *loop = *state;
@@ -220,6 +265,7 @@ int main(void)
         ROW(timers_are_never_early),
         ROW(a_deadline_that_moved_away_costs_one_turn),
         ROW(an_executor_without_a_network_says_so),
+        ROW(a_stale_timer_does_not_lose_the_next_deadline),
         cmocka_unit_test(handles_that_others_left_open_are_counted),
         cmocka_unit_test(without_memory_there_is_no_loop_and_no_leak),
     };

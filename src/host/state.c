@@ -61,6 +61,9 @@ static int protected_call(lua_State *L, int nargs, int nresults, int flags)
     lua_insert(L, function);
     int rc = lua_pcall(L, nargs, nresults, function);
     lua_remove(L, function);
+    /* It may have left work for the executor or the run list, and libuv calls
+     * timers before it sleeps: end the turn so that it is looked at. */
+    uv_stop(luv_loop(L));
     if (rc == 0)
         return nresults == LUA_MULTRET ? lua_gettop(L) - function + 1
                                        : nresults;
@@ -82,7 +85,8 @@ orr_host *orr__host_of(lua_State *L)
 
 static int refuse_loop(lua_State *L)
 {
-    return luaL_error(L, "luv.%s is not available: the loop belongs to the "
+    return luaL_error(L,
+                      "luv.%s is not available: the loop belongs to the "
                       "executor; use orrery.run or Future:await",
                       lua_tostring(L, lua_upvalueindex(1)));
 }
@@ -135,8 +139,7 @@ static void host_close(orr_host *h)
     h->loop = NULL;
     if (open > 0)
         orr_logf(ORR_LOG_DEBUG, "host",
-                 "executor %u ended with %u open luv handles", h->number,
-                 open);
+                 "executor %u ended with %u open luv handles", h->number, open);
 }
 
 static int host_gc(lua_State *L)
@@ -223,7 +226,8 @@ lua_State *orr__state_new(uint32_t number, orr_error *err)
     lua_State *L = lua_newstate(count_alloc, h);
     if (L == NULL) {
         free(h);
-        orr_error_set(err, ORR_ENOMEM, "a Lua state cannot be made: no memory, "
+        orr_error_set(err, ORR_ENOMEM,
+                      "a Lua state cannot be made: no memory, "
                       "or this LuaJIT lacks GC64");
         return NULL;
     }
