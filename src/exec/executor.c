@@ -284,6 +284,9 @@ static void expire(orr_executor *ex)
     while (ex->heap_len > 0 && ex->heap[0].at_ns <= ex->now_ns) {
         orr__heap_entry e = ex->heap[0];
         orr__heap_remove(ex, 0);
+        /* What the driver had armed is used up, also when a new deadline
+         * equals it: without this that one would never be armed. */
+        ex->armed_ns = 0;
         if (e.is_timer)
             fire(ex, e.index);
         else
