@@ -450,7 +450,6 @@ void orr_executor_next(orr_executor *ex, orr_event *e)
 
 int orr_executor_timer(orr_executor *ex, uint64_t delay_ns, uint32_t *timer)
 {
-    ex->now_is_fresh = false; /* not early, however long this event took */
     uint32_t index =
         orr__table_take(&ex->timers, sizeof(orr__timer), ORR__CALLS_MAX);
     if (index == 0)

@@ -124,7 +124,7 @@ function Service.new(options)
     end
   end
   local executor = Executor.default()
-  return Service.create({
+  local service, err = Service.create({
     executor = executor, name = options.name, bind = options.bind,
     cluster_id = options.cluster_id, timeout_ms = timeout_ms,
     advertise = options.advertise,
@@ -133,6 +133,9 @@ function Service.new(options)
     end,
     spawner = require("orrery.rpc.spawn").real,
   })
+  if not service then return nil, err end
+  core.own(service._pointer, service._net)
+  return service
 end
 
 local function check_open(self, who)
