@@ -96,10 +96,9 @@ static void on_timer(uv_timer_t *handle)
     /* libuv 1.44 runs timers before it polls, also in UV_RUN_ONCE: without this
      * it would now sleep with no timer set. */
     uv_stop(&loop->uv);
+    /* The wish stays: a turn with an older clock may leave the deadline where
+     * it is, and the executor tells only of deadlines that move. */
     loop->armed_ns = UINT64_MAX;
-    /* The executor sees the deadline in its next turn and arms the next one. */
-    if (loop->wanted_ns <= orr_clock_mono_ns())
-        loop->wanted_ns = UINT64_MAX;
 }
 
 /* libuv's clock is CLOCK_MONOTONIC in whole ms, rounded down, as of its last

@@ -15,6 +15,7 @@
 -- `job_initialization`; it dies -> the same with `job_master_died`.
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
+local task = require("orrery.util.task")
 
 local Runner = {}
 Runner.__index = Runner
@@ -50,7 +51,10 @@ end
 
 -- Runs fn, which may answer a future, after everything before it.
 function Runner:_enqueue(fn)
-  self._tail = self._tail:and_then(fn)
+  self._tail = self._tail:or_else(function(err)
+    task.report(err)
+    return true
+  end):and_then(fn)
 end
 
 function Runner:_drop_gateway(text)

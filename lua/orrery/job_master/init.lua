@@ -293,6 +293,10 @@ function JobMaster:register_task_manager(job_id, info)
       "wrong_job", ("this is the JobMaster of %s, not of %s")
         :format(self._plan.job_id, tostring(job_id)))) }
   end
+  if self._is_stopping then
+    return { type = "rejection", error = errors.to_table(errors.new(
+      "job_ended", ("job %s has ended"):format(job_id))) }
+  end
   if type(info) ~= "table" or type(info.id) ~= "string"
     or type(info.address) ~= "string" then
     return nil, errors.new("bad_argument",
