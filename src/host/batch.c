@@ -122,11 +122,11 @@ static int codec_decode_batch(lua_State *L)
     while (u.pos < size) {
         size_t from = u.pos;
         int rc = orr_unpack_skip(&u, ORR_CODEC_DEPTH_MAX);
-        int n = rc != ORR_OK
-                    ? orr_error_set(&err, rc,
-                                    "broken MessagePack behind byte %zu", from)
-                    : orr__decode(L, (const uint8_t *)s + from, u.pos - from,
-                                  &err);
+        int n =
+            rc != ORR_OK
+                ? orr_error_set(&err, rc, "broken MessagePack behind byte %zu",
+                                from)
+                : orr__decode(L, (const uint8_t *)s + from, u.pos - from, &err);
         if (n != 1) {
             lua_pushnil(L);
             lua_pushstring(L, err.text);

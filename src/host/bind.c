@@ -170,8 +170,7 @@ static int bound_next(lua_State *L)
             if (n > 0)
                 return n;
             break;
-        case ORR_EVENT_REPLY:
-            return push_reply(L, &e);
+        case ORR_EVENT_REPLY: return push_reply(L, &e);
         case ORR_EVENT_RUN:
             lua_pushnumber(L, e.kind);
             lua_pushnumber(L, e.ref);
@@ -182,8 +181,7 @@ static int bound_next(lua_State *L)
             lua_pushnumber(L, e.kind);
             lua_pushnumber(L, e.call);
             return 2;
-        default:
-            return 0;
+        default: return 0;
         }
     }
 }
@@ -197,10 +195,8 @@ static int push_core_failure(lua_State *L, int rc, orr_executor *ex)
                                  "the gateway was disconnected");
     case ORR_TOO_LARGE:
         return orr__push_failure(L, rc, "the message is above the size limit");
-    case ORR_ENOMEM:
-        return orr__push_failure(L, rc, "out of memory");
-    default:
-        return orr__push_failure(L, rc, orr_code_name(rc));
+    case ORR_ENOMEM: return orr__push_failure(L, rc, "out of memory");
+    default: return orr__push_failure(L, rc, orr_code_name(rc));
     }
 }
 
@@ -336,8 +332,8 @@ static int bound_disconnect(lua_State *L)
 
 static int bound_cancel(lua_State *L)
 {
-    int rc = orr_executor_cancel(executor_of(L),
-                                 (uint32_t)luaL_checknumber(L, 1));
+    int rc =
+        orr_executor_cancel(executor_of(L), (uint32_t)luaL_checknumber(L, 1));
     lua_pushboolean(L, rc == ORR_OK);
     return 1;
 }

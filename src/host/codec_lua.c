@@ -60,10 +60,8 @@ static int refuse_type(encoder *e, int type)
         return fail(e, ORR_BAD_ARGUMENT, "a function cannot be sent");
     case LUA_TTHREAD:
         return fail(e, ORR_BAD_ARGUMENT, "a coroutine cannot be sent");
-    case TCDATA:
-        return fail(e, ORR_BAD_ARGUMENT, "a cdata cannot be sent");
-    default:
-        return fail(e, ORR_BAD_ARGUMENT, "a userdata cannot be sent");
+    case TCDATA: return fail(e, ORR_BAD_ARGUMENT, "a cdata cannot be sent");
+    default: return fail(e, ORR_BAD_ARGUMENT, "a userdata cannot be sent");
     }
 }
 
@@ -71,8 +69,9 @@ static int check(encoder *e, int code)
 {
     if (ORR__LIKELY(code == ORR_OK))
         return ORR_OK;
-    return fail(e, code, code == ORR_ENOMEM ? "out of memory"
-                                            : "the message is too large");
+    return fail(e, code,
+                code == ORR_ENOMEM ? "out of memory"
+                                   : "the message is too large");
 }
 
 /* The table is at the top. ORR_EAGAIN: it is not a plain array after all, b is
@@ -318,14 +317,11 @@ static int encode_value(encoder *e, int depth)
     }
     case LUA_TNUMBER:
         return check(e, orr__pack_number(e->b, lua_tonumber(L, -1)));
-    case LUA_TTABLE:
-        return encode_table(e, depth);
+    case LUA_TTABLE: return encode_table(e, depth);
     case LUA_TBOOLEAN:
         return check(e, orr__pack_bool(e->b, lua_toboolean(L, -1)));
-    case LUA_TNIL:
-        return check(e, orr__pack_nil(e->b));
-    default:
-        return refuse_type(e, type);
+    case LUA_TNIL: return check(e, orr__pack_nil(e->b));
+    default: return refuse_type(e, type);
     }
 }
 
@@ -401,16 +397,13 @@ static int decode_map(lua_State *L, orr_unpacker *u, uint32_t n, int depth)
         case ORR_PACK_BIN:
             lua_pushlstring(L, (const char *)t.data, t.size);
             break;
-        case ORR_PACK_INT:
-            lua_pushnumber(L, (double)t.i);
-            break;
+        case ORR_PACK_INT: lua_pushnumber(L, (double)t.i); break;
         case ORR_PACK_DOUBLE:
             if (t.d != t.d)
                 return ORR_EPROTO;
             lua_pushnumber(L, t.d);
             break;
-        default:
-            return ORR_EPROTO;
+        default: return ORR_EPROTO;
         }
         rc = decode_value(L, u, depth + 1);
         if (rc != ORR_OK)
@@ -431,28 +424,17 @@ static int decode_value(lua_State *L, orr_unpacker *u, int depth)
     case ORR_PACK_BIN:
         lua_pushlstring(L, (const char *)t.data, t.size);
         return ORR_OK;
-    case ORR_PACK_INT:
-        lua_pushnumber(L, (double)t.i);
-        return ORR_OK;
-    case ORR_PACK_DOUBLE:
-        lua_pushnumber(L, t.d);
-        return ORR_OK;
-    case ORR_PACK_UINT:
-        lua_pushnumber(L, (double)t.u);
-        return ORR_OK;
-    case ORR_PACK_NIL:
-        lua_pushnil(L);
-        return ORR_OK;
+    case ORR_PACK_INT: lua_pushnumber(L, (double)t.i); return ORR_OK;
+    case ORR_PACK_DOUBLE: lua_pushnumber(L, t.d); return ORR_OK;
+    case ORR_PACK_UINT: lua_pushnumber(L, (double)t.u); return ORR_OK;
+    case ORR_PACK_NIL: lua_pushnil(L); return ORR_OK;
     case ORR_PACK_FALSE:
     case ORR_PACK_TRUE:
         lua_pushboolean(L, t.type == ORR_PACK_TRUE);
         return ORR_OK;
-    case ORR_PACK_ARRAY:
-        return decode_array(L, u, t.size, depth);
-    case ORR_PACK_MAP:
-        return decode_map(L, u, t.size, depth);
-    default:
-        return ORR_EPROTO;
+    case ORR_PACK_ARRAY: return decode_array(L, u, t.size, depth);
+    case ORR_PACK_MAP: return decode_map(L, u, t.size, depth);
+    default: return ORR_EPROTO;
     }
 }
 
@@ -474,8 +456,8 @@ int orr__decode(lua_State *L, const uint8_t *data, size_t len, orr_error *err)
         if (decode_value(L, &u, 0) != ORR_OK) {
             lua_settop(L, top);
             return orr_error_set(err, ORR_EPROTO,
-                                 "broken MessagePack at byte %zu of %zu",
-                                 u.pos, len);
+                                 "broken MessagePack at byte %zu of %zu", u.pos,
+                                 len);
         }
     }
     return n;

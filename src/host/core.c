@@ -57,8 +57,8 @@ static int core_poll(lua_State *L)
 static int core_interrupted(lua_State *L)
 {
     orr_host *h = upvalue_host(L);
-    lua_pushnumber(L, orr__signals_count(h->spawned == NULL ? h->executor
-                                                            : NULL));
+    lua_pushnumber(L,
+                   orr__signals_count(h->spawned == NULL ? h->executor : NULL));
     return 1;
 }
 

@@ -23,12 +23,12 @@ typedef struct orr_owned {
 } orr_owned;
 
 typedef struct orr_host {
-    lua_State *L;       /* main coroutine of the state */
-    orr_loop *loop;     /* NULL until needed, and after the end */
+    lua_State *L;   /* main coroutine of the state */
+    orr_loop *loop; /* NULL until needed, and after the end */
     orr_executor *executor;
-    uint32_t number;    /* of the executor, unique in the process */
-    int closed;         /* the loop is gone for good */
-    size_t memory;      /* bytes of a state made by orr__state_new */
+    uint32_t number; /* of the executor, unique in the process */
+    int closed;      /* the loop is gone for good */
+    size_t memory;   /* bytes of a state made by orr__state_new */
     orr_owned *owned;
     struct orr_spawned *spawned; /* NULL for the main thread */
 } orr_host;

@@ -71,9 +71,10 @@ int orr__core_self_test(lua_State *L)
                                        "and 'yes' or 'no'"),
                       "yes") == 0;
     lua_settop(L, result);
-    add(L, "gc64", gc64, gc64 ? "states use plain malloc"
-                              : "states cannot use malloc; memory is limited "
-                                "to 2 GiB");
+    add(L, "gc64", gc64,
+        gc64 ? "states use plain malloc"
+             : "states cannot use malloc; memory is limited "
+               "to 2 GiB");
     const char *buffer = string_result(L, buffer_set_test);
     int is_fine = strcmp(buffer, "fine") == 0;
     int is_there = strcmp(buffer, "absent") != 0;

@@ -241,7 +241,8 @@ int orr__core_spawned(lua_State *L)
 int orr__core_stopping(lua_State *L)
 {
     orr_host *h = lua_touserdata(L, lua_upvalueindex(1));
-    lua_pushboolean(L, h->spawned != NULL && atomic_load(&h->spawned->stopping));
+    lua_pushboolean(L,
+                    h->spawned != NULL && atomic_load(&h->spawned->stopping));
     return 1;
 }
 

@@ -84,7 +84,8 @@ orr_host *orr__host_of(lua_State *L)
 
 static int refuse_loop(lua_State *L)
 {
-    return luaL_error(L, "luv.%s is not available: the loop belongs to the "
+    return luaL_error(L,
+                      "luv.%s is not available: the loop belongs to the "
                       "executor; use orrery.run or Future:await",
                       lua_tostring(L, lua_upvalueindex(1)));
 }
@@ -137,8 +138,7 @@ static void host_close(orr_host *h)
     h->loop = NULL;
     if (open > 0)
         orr_logf(ORR_LOG_DEBUG, "host",
-                 "executor %u ended with %u open luv handles", h->number,
-                 open);
+                 "executor %u ended with %u open luv handles", h->number, open);
 }
 
 /* Threads that were spawned for a service may use it still: then it stays. */
@@ -242,7 +242,8 @@ lua_State *orr__state_new(uint32_t number, orr_error *err)
     lua_State *L = lua_newstate(count_alloc, h);
     if (L == NULL) {
         free(h);
-        orr_error_set(err, ORR_ENOMEM, "a Lua state cannot be made: no memory, "
+        orr_error_set(err, ORR_ENOMEM,
+                      "a Lua state cannot be made: no memory, "
                       "or this LuaJIT lacks GC64");
         return NULL;
     }
