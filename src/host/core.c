@@ -80,6 +80,22 @@ static int core_library(lua_State *L)
     return 1;
 }
 
+/* own(service [, net]): freed with this host, after its loop. */
+static int core_own(lua_State *L)
+{
+    orr_host *h = upvalue_host(L);
+    orr_owned owned = {h->owned, NULL, NULL};
+    owned.service = orr__check_pointer(L, 1, "a service");
+    if (!lua_isnoneornil(L, 2))
+        owned.net = orr__check_pointer(L, 2, "a net");
+    orr_owned *o = malloc(sizeof *o);
+    if (o == NULL)
+        return luaL_error(L, "out of memory");
+    *o = owned;
+    h->owned = o;
+    return 0;
+}
+
 static int core_code_name(lua_State *L)
 {
     lua_pushstring(L, orr_code_name((int)luaL_checknumber(L, 1)));
@@ -104,6 +120,7 @@ static const luaL_Reg functions[] = {
     {"interrupted", core_interrupted},
     {"memory", core_memory},
     {"library", core_library},
+    {"own", core_own},
     {"code_name", core_code_name},
     {"log", core_log},
     {"spawn", orr__core_spawn},
