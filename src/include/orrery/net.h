@@ -18,21 +18,21 @@
 typedef struct orr_net orr_net;
 
 typedef struct orr_net_options {
-    uint32_t frame_max;         /* body bytes; 0 = ORR_FRAME_MAX_DEFAULT;
+    uint32_t frame_max;          /* body bytes; 0 = ORR_FRAME_MAX_DEFAULT;
                                    4 KiB to 256 MiB */
-    uint32_t queue_max;         /* bytes waiting to be written on a connection;
+    uint32_t queue_max;          /* bytes waiting to be written on a connection;
                                    0 = 64 MiB, at least a whole frame */
-    uint32_t connections_max;   /* accepted and not closed; 0 = 1024 */
-    uint64_t connect_timeout_ns;   /* 0 = 10 s */
+    uint32_t connections_max;    /* accepted and not closed; 0 = 1024 */
+    uint64_t connect_timeout_ns; /* 0 = 10 s */
     uint64_t handshake_timeout_ns; /* 0 = 10 s */
-    uint64_t keepalive_ns;      /* idle time before a ping; 0 = 15 s; closed
+    uint64_t keepalive_ns;         /* idle time before a ping; 0 = 15 s; closed
                                    after three times that without a byte */
 } orr_net_options;
 
 typedef struct orr_net_info {
     uint32_t connections;
     uint64_t accepted;
-    uint64_t refused;       /* over connections_max */
+    uint64_t refused; /* over connections_max */
     uint64_t handshake_failures;
     uint64_t protocol_errors; /* garbage, lies, checksum */
     uint64_t frames_in;
