@@ -10,7 +10,8 @@ function Echo:echo(bytes) return bytes end
 function Echo:add(k) self.sum = self.sum + k; return self.sum end
 function Echo:table(t) return { id = t.id, ok = true } end
 
-local service = assert(orrery.service { bind = "127.0.0.1:0" })
+local service = assert(orrery.service { bind = "127.0.0.1:0",
+  spin = arg[1] })
 local server = assert(service:start(Echo, { id = "echo" }))
 print(server.address)
 io.stdout:flush()
