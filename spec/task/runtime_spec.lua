@@ -363,7 +363,8 @@ describe("a task", function()
     assert.is_nil(task)
     assert.equal('j.lua builds other operators on a task than on the client '
       .. '(here 2 sink "sink-2", there 2 sink "other"); a job file must '
-      .. "build the same operators each time it runs: no clock, chance or environment",
+      .. "build the same operators each time it runs: no clock, chance or "
+      .. "environment",
       err.message)
   end)
 end)
