@@ -73,13 +73,17 @@ local function serve(executor, server, is_wanted)
 end
 
 -- This thread dies by an error: whoever waits for its endpoints learns it.
-local function abandon(executor, service)
+local function abandon(executor, service, net)
   for _, cell in pairs(service._cells) do
     native.close(executor.pointer, service._pointer, cell.slot)
   end
   executor.core.flush()
   for _, handle in ipairs(service._spawned) do
     core.stop_spawned(handle.executor)
+  end
+  if net then
+    native.net_close(net, "its executor died")
+    native.net_free(net)
   end
 end
 
@@ -115,7 +119,7 @@ function M.main(text)
     executor:step()
   end, debug.traceback)
   if not ok then
-    abandon(executor, service)
+    abandon(executor, service, net)
     error(failure, 0)
   end
   close_net(executor, net)
