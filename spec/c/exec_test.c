@@ -65,6 +65,8 @@ static int link_send(orr_link *l, const orr_header *h, const uint8_t *body)
         return ORR_OVERLOADED;
     if (!wl->open)
         return ORR_UNREACHABLE;
+    if (h->length > l->body_max)
+        return ORR_TOO_LARGE;
     orr_header_encode(h, head);
     assert_int_equal(orr_buf_append(&wl->out, head, sizeof head), ORR_OK);
     return orr_buf_append(&wl->out, body, h->length);
@@ -102,8 +104,11 @@ static int link_is_open(orr_link *l)
     return ((wire_link *)l)->open;
 }
 
-static const orr_link_ops ops = {link_send, link_flush, link_acquire,
-                                 link_release, link_is_open};
+static const orr_link_ops ops = {.send = link_send,
+                                 .flush = link_flush,
+                                 .acquire = link_acquire,
+                                 .release = link_release,
+                                 .is_open = link_is_open};
 
 static wire_link *new_link(node *n)
 {

@@ -145,7 +145,8 @@ static void late(orr_executor *ex, uint32_t slot, const orr__call *c)
 
 static bool is_phase(int32_t status)
 {
-    return status == ORR_EXPIRED_IN_QUEUE || status == ORR_EXPIRED_IN_HANDLER;
+    return status == ORR_EXPIRED_IN_QUEUE ||
+           status == ORR_EXPIRED_IN_HANDLER || status == ORR_EXPIRED_UNSENT;
 }
 
 /* Turns the answer to a resolve into the event's map: a target is made, and

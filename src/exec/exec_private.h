@@ -26,6 +26,9 @@ enum {
     ORR__BODY_FIRST = 192
 };
 
+/* Of any message, also those that stay here: what a header can say. */
+#define ORR__BODY_MAX UINT32_MAX
+
 #define ORR__NONE UINT32_MAX
 
 typedef struct orr__endpoint orr__endpoint;
@@ -313,7 +316,7 @@ void orr__route_reply(orr_executor *ex, orr_msg *m);
 /* link.c */
 orr_link *orr__link_at(orr_executor *ex, uint32_t number);
 int orr__link_send(orr_executor *ex, orr_link *l, const orr_header *h,
-                   const orr_buf *body);
+                   orr_buf *body);
 
 /* Error bodies: {code = name, message = text}. */
 int orr__pack_error(orr_buf *body, int code, const char *text);

@@ -17,7 +17,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_NS = 10000000, FRAME_MAX_MAX = 256 << 20 };
+enum {
+    RETRY_NS = 10000000,
+    FRAME_MAX_MAX = 256 << 20,
+    CHUNK_DEFAULT = 256 << 10,
+    CHUNK_MIN = 1024,
+    BODY_MAX_DEFAULT = 256 << 20,
+    WINDOW_DEFAULT = 2 << 20,
+    WINDOW_MIN = 4096
+};
 
 struct orr_net {
     orr_conn_env env; /* first: soon() gets it */
@@ -33,6 +41,7 @@ struct orr_net {
 static const orr_conn_sink executor_sink = {
     .up = orr_executor_link_up,
     .receive = orr_executor_receive,
+    .receive_body = orr_executor_receive_body,
     .down = orr_executor_link_down,
 };
 
@@ -52,6 +61,42 @@ static void or_default(uint64_t *value, uint64_t instead)
 {
     if (*value == 0)
         *value = instead;
+}
+
+static void u32_default(uint32_t *value, uint32_t instead)
+{
+    if (*value == 0)
+        *value = instead;
+}
+
+/* Of chunked bodies; frame_max is resolved. */
+static int bodies_resolve(orr_net_options *o, orr_error *err)
+{
+    u32_default(&o->chunk_size, o->frame_max < CHUNK_DEFAULT ? o->frame_max
+                                                             : CHUNK_DEFAULT);
+    u32_default(&o->body_max, BODY_MAX_DEFAULT);
+    u32_default(&o->bodies_max, 64);
+    u32_default(&o->assembly_max, o->body_max);
+    u32_default(&o->sending_max,
+                o->body_max < UINT32_MAX / 2 ? 2 * o->body_max : UINT32_MAX);
+    u32_default(&o->window, WINDOW_DEFAULT);
+    o->features &= ORR_FEATURE_SPILL;
+    if (o->body_max > o->frame_max)
+        o->features |= ORR_FEATURE_CHUNKS;
+    if (o->chunk_size < CHUNK_MIN || o->chunk_size > o->frame_max)
+        return orr_error_set(err, ORR_EINVAL,
+                             "chunk_size is %u, must be %d to %u (frame_max) "
+                             "bytes",
+                             o->chunk_size, CHUNK_MIN, o->frame_max);
+    if (o->window < WINDOW_MIN)
+        return orr_error_set(err, ORR_EINVAL,
+                             "window is %u, must be at least %d bytes",
+                             o->window, WINDOW_MIN);
+    if (o->assembly_max < o->body_max)
+        return orr_error_set(err, ORR_EINVAL,
+                             "assembly_max is %u, a body may have %u bytes",
+                             o->assembly_max, o->body_max);
+    return ORR_OK;
 }
 
 static int options_resolve(orr_net_options *o, const orr_net_options *given,
@@ -87,7 +132,7 @@ static int options_resolve(orr_net_options *o, const orr_net_options *given,
                                  o->queue_max, o->frame_max + ORR_HEADER_SIZE);
         o->queue_max = o->frame_max + ORR_HEADER_SIZE;
     }
-    return ORR_OK;
+    return bodies_resolve(o, err);
 }
 
 /* --- making and finding --------------------------------------------------- */
@@ -145,7 +190,14 @@ static orr_conn *conn_new(orr_net *net, const char *peer, int accepted)
     orr_conn_env *env = &net->env;
     orr_hello self = {.protocol = ORR_PROTOCOL,
                       .incarnation = orr_service_incarnation(env->service),
-                      .frame_max = env->options.frame_max};
+                      .wire_min = ORR_WIRE_MIN,
+                      .wire_max = ORR_WIRE_MAX,
+                      .frame_max = env->options.frame_max,
+                      .features = env->options.features,
+                      .body_max = env->options.body_max,
+                      .bodies_max = env->options.bodies_max,
+                      .window = env->options.window,
+                      .body_first = ORR_BODY_FIRST};
     orr_conn *c;
 
     snprintf(self.cluster, sizeof self.cluster, "%s",

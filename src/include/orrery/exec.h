@@ -248,6 +248,9 @@ typedef struct orr_link_ops {
     /* Queues one frame; borrows. ORR_OK, ORR_OVERLOADED (queue full: nothing
      * queued), ORR_TOO_LARGE, ORR_UNREACHABLE (closed). */
     int (*send)(orr_link *l, const orr_header *h, const uint8_t *body);
+    /* The same for a body above frame_max; takes the bytes when it answers
+     * ORR_OK. NULL: such bodies go to send. */
+    int (*send_body)(orr_link *l, const orr_header *h, orr_buf *body);
     void (*flush)(orr_link *l);
     void (*acquire)(orr_link *l);
     void (*release)(orr_link *l);
@@ -262,6 +265,8 @@ struct orr_link {
     uint32_t number;   /* set by orr_executor_link_up */
     uint32_t calls;    /* head of the calls that wait on it, 0 = none */
     uint32_t body_max; /* the smaller of both sides' limits */
+    uint32_t frame_max; /* larger bodies go to send_body */
+    uint32_t features;  /* orr_feature bits that both sides know */
     int dirty;         /* has frames to flush */
     orr_link *dirty_next;
 };
@@ -280,6 +285,10 @@ void orr_executor_link_up(orr_executor *ex, orr_link *l);
  * ORR_EPROTO when the peer broke the protocol: close the link. */
 int orr_executor_receive(orr_executor *ex, orr_link *l, const orr_header *h,
                          const uint8_t *body);
+/* The same for a body that came in pieces (ASK, TELL, REPLY); takes it, also
+ * when it fails. h->length is its size. */
+int orr_executor_receive_body(orr_executor *ex, orr_link *l,
+                              const orr_header *h, orr_buf *body);
 /* The link is gone: its calls fail with code and text now. */
 void orr_executor_link_down(orr_executor *ex, orr_link *l, int code,
                             const char *text);
