@@ -23,7 +23,7 @@ enum {
     CHUNK_DEFAULT = 256 << 10,
     CHUNK_MIN = 1024,
     BODY_MAX_DEFAULT = 256 << 20,
-    WINDOW_DEFAULT = 2 << 20,
+    WINDOW_DEFAULT = 512 << 10,
     WINDOW_MIN = 4096
 };
 

@@ -26,6 +26,7 @@
 
 enum {
     READ_SIZE = 128 * 1024,
+    DIRECT_MIN = 32 * 1024, /* read into a large body itself, not buffer */
     LINGER_MS = 2000,
     LINGERING_MAX = 256, /* streams that close in order; more close at once */
     BACKLOG = 511,
@@ -182,8 +183,14 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {
     stream *s = handle->data;
 
+    size_t room = 0;
+    uint8_t *space = s->conn != NULL ? orr__conn_space(s->conn, &room) : NULL;
+
     (void)suggested;
-    *out = uv_buf_init((char *)s->tcp->buffer, READ_SIZE);
+    if (space != NULL && room >= DIRECT_MIN)
+        *out = uv_buf_init((char *)space, (unsigned)room);
+    else
+        *out = uv_buf_init((char *)s->tcp->buffer, READ_SIZE);
 }
 
 static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *buf)

@@ -148,4 +148,11 @@ void orr_logf(int level, const char *component, const char *format, ...)
 
 enum { ORR_BUF_MAX_DEFAULT = 64 << 20 };
 
+/* Blocks of malloc from ORR_LARGE_MIN bytes on; see base/large.c. realloc gives
+ * a larger one (p may be NULL, or small), NULL without memory. orr_realloc and
+ * orr_free use them; this is for who counts memory of its own. Thread: any. */
+enum { ORR_LARGE_MIN = 4 << 20 };
+void *orr_large_realloc(void *p, size_t size);
+void orr_large_free(void *p);
+
 #endif

@@ -37,7 +37,7 @@ typedef struct orr_net_options {
     uint32_t sending_max;  /* bytes of bodies waiting to be sent on a
                               connection; 0 = twice body_max; one may always */
     uint32_t window;       /* bytes of pieces under way to us on a connection;
-                              0 = 2 MiB */
+                              0 = 512 KiB */
     uint32_t features;     /* more orr_feature bits to offer: SPILL */
 } orr_net_options;
 
