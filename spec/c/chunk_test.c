@@ -313,9 +313,8 @@ static void a_caller_that_gives_up_frees_both_sides(void **state)
 static void a_body_that_expires_on_its_way_says_so(void **state)
 {
     pair *p = *state;
-    orr_header probe = {.kind = ORR_FRAME_CANCEL,
-                        .flags = ORR_FLAG_PROBE,
-                        .call_slot = 5};
+    orr_header probe = {
+        .kind = ORR_FRAME_CANCEL, .flags = ORR_FLAG_PROBE, .call_slot = 5};
 
     connect(p);
     assert_int_equal(send_big(&p->a, ask_to(1, 5), BIG, 1), ORR_OK);
@@ -334,9 +333,8 @@ static void a_body_that_expires_on_its_way_says_so(void **state)
 static void a_frame_held_behind_a_body_can_be_given_up(void **state)
 {
     pair *p = *state;
-    orr_header probe = {.kind = ORR_FRAME_CANCEL,
-                        .flags = ORR_FLAG_PROBE,
-                        .call_slot = 6};
+    orr_header probe = {
+        .kind = ORR_FRAME_CANCEL, .flags = ORR_FLAG_PROBE, .call_slot = 6};
 
     connect(p);
     assert_int_equal(send_big(&p->a, ask_to(1, 5), BIG, 1), ORR_OK);
@@ -489,9 +487,8 @@ static void a_peer_without_pieces_gets_frames_or_nothing(void **state)
 static void put_open(orr_buf *out, uint32_t stream, uint64_t total)
 {
     uint8_t body[12];
-    orr_header h = {.kind = ORR_FRAME_TELL,
-                    .flags = ORR_FLAG_MORE,
-                    .length = sizeof body};
+    orr_header h = {
+        .kind = ORR_FRAME_TELL, .flags = ORR_FLAG_MORE, .length = sizeof body};
 
     for (int i = 0; i < 12; i++)
         body[i] = (uint8_t)(i < 4 ? stream >> 8 * i : total >> 8 * (i - 4));
@@ -501,17 +498,15 @@ static void put_open(orr_buf *out, uint32_t stream, uint64_t total)
 static void put_data(orr_buf *out, uint32_t stream, uint32_t len)
 {
     static uint8_t body[100000];
-    orr_header h = {
-        .kind = ORR_FRAME_DATA, .call_slot = stream, .length = len};
+    orr_header h = {.kind = ORR_FRAME_DATA, .call_slot = stream, .length = len};
 
     fix_put(out, h, body);
 }
 
 static void put_bare(orr_buf *out, int kind, uint32_t stream, uint64_t budget)
 {
-    orr_header h = {.kind = (uint8_t)kind,
-                    .call_slot = stream,
-                    .budget_us = budget};
+    orr_header h = {
+        .kind = (uint8_t)kind, .call_slot = stream, .budget_us = budget};
 
     fix_put(out, h, NULL);
 }

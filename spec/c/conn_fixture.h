@@ -26,7 +26,7 @@ typedef struct fixture {
     char down_text[700];
     int received;
     orr_header headers[FIX_RECEIVED_MAX];
-    orr_buf bodies; /* one behind the other */
+    orr_buf bodies;      /* one behind the other */
     int received_bodies; /* of those, in pieces */
     int receive_code;
     uint64_t soon;

@@ -98,8 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     orr_log_set_level(ORR_LOG_OFF);
     fix_init(&f, "alpha", data[0]);
     if ((data[0] & DONE) != 0) {
-        int opened = (data[0] & CHUNKS) != 0 ? fix_open_chunks(&f, 1)
-                                             : fix_open(&f, 1);
+        int opened =
+            (data[0] & CHUNKS) != 0 ? fix_open_chunks(&f, 1) : fix_open(&f, 1);
         assert(opened);
     } else {
         int made = fix_new(&f, 1);

@@ -450,9 +450,8 @@ static void out_finish(orr_conn *c, orr__out_body *b)
 static void write_slice(orr_conn *c, orr__out_body *b, size_t n)
 {
     orr__bodies *bs = &c->bodies;
-    orr_header h = {.kind = ORR_FRAME_DATA,
-                    .call_slot = b->stream,
-                    .length = (uint32_t)n};
+    orr_header h = {
+        .kind = ORR_FRAME_DATA, .call_slot = b->stream, .length = (uint32_t)n};
     uint8_t *at = b->bytes.data + b->sent;
     int in_place = b->sent >= ORR_HEADER_SIZE;
 
@@ -552,9 +551,8 @@ static orr__in_body *in_find(const orr_conn *c, uint32_t stream)
 
 static void grant(orr_conn *c, uint32_t stream, uint32_t bytes, uint64_t now_ns)
 {
-    orr_header h = {.kind = ORR_FRAME_CREDIT,
-                    .call_slot = stream,
-                    .budget_us = bytes};
+    orr_header h = {
+        .kind = ORR_FRAME_CREDIT, .call_slot = stream, .budget_us = bytes};
 
     if (orr__conn_frame(c, &c->out, &h, NULL) != ORR_OK)
         orr__conn_broken(c, now_ns, "it sends bodies and reads no answers");

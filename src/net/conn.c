@@ -46,12 +46,11 @@ static const uint64_t linger_ns = 2000000000u;
 static const uint32_t receives[] = {
     [ORR_CONN_CONNECTING] = 0,
     [ORR_CONN_HELLO] = BIT(ORR_FRAME_HELLO) | BIT(ORR_FRAME_GOODBYE),
-    [ORR_CONN_OPEN] = BIT(ORR_FRAME_RESOLVE) | BIT(ORR_FRAME_ASK) |
-                      BIT(ORR_FRAME_TELL) | BIT(ORR_FRAME_REPLY) |
-                      BIT(ORR_FRAME_CANCEL) | BIT(ORR_FRAME_PING) |
-                      BIT(ORR_FRAME_PONG) | BIT(ORR_FRAME_GOODBYE) |
-                      BIT(ORR_FRAME_DATA) | BIT(ORR_FRAME_CREDIT) |
-                      BIT(ORR_FRAME_ABORT),
+    [ORR_CONN_OPEN] =
+        BIT(ORR_FRAME_RESOLVE) | BIT(ORR_FRAME_ASK) | BIT(ORR_FRAME_TELL) |
+        BIT(ORR_FRAME_REPLY) | BIT(ORR_FRAME_CANCEL) | BIT(ORR_FRAME_PING) |
+        BIT(ORR_FRAME_PONG) | BIT(ORR_FRAME_GOODBYE) | BIT(ORR_FRAME_DATA) |
+        BIT(ORR_FRAME_CREDIT) | BIT(ORR_FRAME_ABORT),
     [ORR_CONN_CLOSED] = 0,
 };
 
@@ -452,7 +451,8 @@ static void frame_dispatch(orr_conn *c, const orr_header *h,
 
     env->info.frames_in++;
     if (orr_header_checksum(data, body, h->length) != h->checksum) {
-        orr__conn_broken(c, now_ns, "wrong checksum in a frame of kind %u", h->kind);
+        orr__conn_broken(c, now_ns, "wrong checksum in a frame of kind %u",
+                         h->kind);
         return;
     }
     switch (h->kind) {
@@ -475,7 +475,7 @@ static void frame_dispatch(orr_conn *c, const orr_header *h,
             env->info.body_in_max = h->length;
         if (env->sink->receive(env->executor, &c->link, h, body) != ORR_OK)
             orr__conn_broken(c, now_ns, "a frame of kind %u makes no sense",
-                        h->kind);
+                             h->kind);
     }
 }
 
@@ -495,15 +495,16 @@ static int header_check(orr_conn *c, orr_header *h, const uint8_t *data,
             version_text(ours, sizeof ours, ORR_WIRE_VERSION);
             conn_mismatch(c, "wire version", theirs, ours, now_ns);
         } else {
-            orr__conn_broken(c, now_ns, "not a frame of ours (version %u, kind %u)",
-                        data[4], data[5]);
+            orr__conn_broken(c, now_ns,
+                             "not a frame of ours (version %u, kind %u)",
+                             data[4], data[5]);
         }
         return 0;
     }
     if (h->length > bound) {
-        orr__conn_broken(c, now_ns, "a body of %u bytes, at most %u may come%s",
-                    h->length, bound,
-                    c->state == ORR_CONN_OPEN ? "" : " before the handshake");
+        orr__conn_broken(
+            c, now_ns, "a body of %u bytes, at most %u may come%s", h->length,
+            bound, c->state == ORR_CONN_OPEN ? "" : " before the handshake");
         return 0;
     }
     if (h->kind > ORR_FRAME_ABORT || h->kind == 0) { /* and optional */
@@ -514,8 +515,9 @@ static int header_check(orr_conn *c, orr_header *h, const uint8_t *data,
         return 0;
     }
     if ((receives[c->state] & BIT(h->kind)) == 0) {
-        orr__conn_broken(c, now_ns, "a frame of kind %u %s the handshake", h->kind,
-                    c->state == ORR_CONN_OPEN ? "after" : "before");
+        orr__conn_broken(c, now_ns, "a frame of kind %u %s the handshake",
+                         h->kind,
+                         c->state == ORR_CONN_OPEN ? "after" : "before");
         return 0;
     }
     return 1;

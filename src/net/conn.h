@@ -47,11 +47,11 @@ struct orr_conn {
     orr_conn_env *env;
     void *stream; /* NULL when let go */
     orr_conn *next;
-    orr_buf in;           /* the frame that is not complete yet */
-    orr_buf out;          /* frames that wait */
-    orr_buf writing;      /* HELLO at first; then what the transport borrows */
-    size_t written;       /* of writing, in whole parts */
-    size_t part;          /* what the transport borrows now */
+    orr_buf in;      /* the frame that is not complete yet */
+    orr_buf out;     /* frames that wait */
+    orr_buf writing; /* HELLO at first; then what the transport borrows */
+    size_t written;  /* of writing, in whole parts */
+    size_t part;     /* what the transport borrows now */
     orr__bodies bodies;
     uint64_t deadline_ns; /* of connecting, the handshake, or lingering */
     uint64_t last_in_ns;

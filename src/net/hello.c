@@ -184,8 +184,8 @@ static int read_features(orr_hello *h, orr_unpacker *u)
         skip = t.size > 0 && t.data[0] == '!';
         for (size_t i = 0; i < FEATURES; i++)
             if (t.size - skip == strlen(known_features[i].name) &&
-                memcmp(t.data + skip, known_features[i].name,
-                       t.size - skip) == 0)
+                memcmp(t.data + skip, known_features[i].name, t.size - skip) ==
+                    0)
                 bit = known_features[i].bit;
         h->features |= bit;
         if (bit == 0)
@@ -200,12 +200,18 @@ static unsigned key_of(const orr_pack_token *t)
         const char *name;
         unsigned key;
     } keys[] = {
-        {"protocol", KEY_PROTOCOL},       {"cluster", KEY_CLUSTER},
-        {"incarnation", KEY_INCARNATION}, {"address", KEY_ADDRESS},
-        {"frame_max", KEY_FRAME_MAX},     {"nonce", KEY_NONCE},
-        {"wire", KEY_WIRE},               {"features", KEY_FEATURES},
-        {"body_max", KEY_BODY_MAX},       {"bodies_max", KEY_BODIES_MAX},
-        {"window", KEY_WINDOW},           {"body_first", KEY_BODY_FIRST},
+        {"protocol", KEY_PROTOCOL},
+        {"cluster", KEY_CLUSTER},
+        {"incarnation", KEY_INCARNATION},
+        {"address", KEY_ADDRESS},
+        {"frame_max", KEY_FRAME_MAX},
+        {"nonce", KEY_NONCE},
+        {"wire", KEY_WIRE},
+        {"features", KEY_FEATURES},
+        {"body_max", KEY_BODY_MAX},
+        {"bodies_max", KEY_BODIES_MAX},
+        {"window", KEY_WINDOW},
+        {"body_first", KEY_BODY_FIRST},
     };
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)

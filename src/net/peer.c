@@ -72,8 +72,8 @@ static void u32_default(uint32_t *value, uint32_t instead)
 /* Of chunked bodies; frame_max is resolved. */
 static int bodies_resolve(orr_net_options *o, orr_error *err)
 {
-    u32_default(&o->chunk_size, o->frame_max < CHUNK_DEFAULT ? o->frame_max
-                                                             : CHUNK_DEFAULT);
+    u32_default(&o->chunk_size,
+                o->frame_max < CHUNK_DEFAULT ? o->frame_max : CHUNK_DEFAULT);
     u32_default(&o->body_max, BODY_MAX_DEFAULT);
     u32_default(&o->bodies_max, 64);
     u32_default(&o->assembly_max, o->body_max);

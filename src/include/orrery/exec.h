@@ -53,6 +53,7 @@ typedef struct orr_event {
     uint32_t method;
     uint32_t call;
     uint32_t endpoint; /* slot of the endpoint in its service */
+    uint32_t flags;    /* of CALL and REPLY; orr_frame_flag */
     const uint8_t *body;
     size_t body_len;
 } orr_event;
@@ -192,7 +193,7 @@ void orr_executor_disconnect(orr_executor *ex, uint32_t target);
  * target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
  * tell answers ORR_OK, ORR_EINVAL, ORR_ENOMEM, or ORR_TOO_LARGE,
  * ORR_OVERLOADED or ORR_UNREACHABLE when that is known here.
- * flags: ORR_FLAG_CONTROL. Thread: owner. */
+ * flags: ORR_FLAG_CONTROL, ORR_FLAG_SPILLED. Thread: owner. */
 int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
                      orr_msg *m, uint64_t timeout_ns, uint32_t flags,
                      uint32_t *slot);
@@ -206,6 +207,17 @@ int orr_executor_cancel(orr_executor *ex, uint32_t slot);
  * traceback?} and status its code. Answering twice is ORR_ENOENT. */
 int orr_executor_reply(orr_executor *ex, uint32_t call, int32_t status,
                        orr_msg *m);
+
+/* Bodies kept elsewhere (see orr_feature): the message is only the key of its
+ * body, which comes with ORR_FLAG_SPILLED in the event's flags. spills: does the
+ * target's side know of that now? call_spills: does the caller's of a call?
+ * Thread: owner. */
+int orr_executor_spills(orr_executor *ex, uint32_t target);
+int orr_executor_call_spills(const orr_executor *ex, uint32_t call);
+int orr_executor_reply_spilled(orr_executor *ex, uint32_t call, orr_msg *key);
+/* Bytes that a message to the target may have; 0 = no limit, or none known.
+ * Thread: owner. */
+uint32_t orr_executor_body_max(orr_executor *ex, uint32_t target);
 
 /* Puts an owner-side job into an endpoint's mailbox, in order with its
  * messages; it comes back as ORR_EVENT_RUN. Thread: owner. */
@@ -262,12 +274,12 @@ struct orr_link {
     const orr_link_ops *ops;
     orr_executor *executor;
     orr_service *service;
-    uint32_t number;   /* set by orr_executor_link_up */
-    uint32_t calls;    /* head of the calls that wait on it, 0 = none */
-    uint32_t body_max; /* the smaller of both sides' limits */
+    uint32_t number;    /* set by orr_executor_link_up */
+    uint32_t calls;     /* head of the calls that wait on it, 0 = none */
+    uint32_t body_max;  /* the smaller of both sides' limits */
     uint32_t frame_max; /* larger bodies go to send_body */
     uint32_t features;  /* orr_feature bits that both sides know */
-    int dirty;         /* has frames to flush */
+    int dirty;          /* has frames to flush */
     orr_link *dirty_next;
 };
 

@@ -51,10 +51,10 @@ typedef struct orr_net_info {
     uint64_t frames_out;
     uint64_t bytes_in;
     uint64_t bytes_out;
-    uint64_t body_in_max;  /* the largest body so far */
+    uint64_t body_in_max; /* the largest body so far */
     uint64_t body_out_max;
-    uint64_t too_large;    /* bodies refused to be sent for their size */
-    uint64_t chunked_in;   /* bodies that came in pieces, whole */
+    uint64_t too_large;  /* bodies refused to be sent for their size */
+    uint64_t chunked_in; /* bodies that came in pieces, whole */
     uint64_t chunked_out;
     uint64_t chunked_dropped; /* given up on the way, by either side */
     uint64_t assembling;      /* bytes of memory held for those coming in */
