@@ -7,6 +7,7 @@ foreach(source IN LISTS orr_bench_sources)
   cmake_path(GET source STEM name)
   add_executable(${name} "${source}")
   target_link_libraries(${name} PRIVATE orrery_flags PkgConfig::LIBUV
+    PkgConfig::LIBSSL PkgConfig::LIBCRYPTO
     Threads::Threads)
   set_target_properties(${name} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bench")

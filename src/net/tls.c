@@ -406,7 +406,7 @@ static void decrypt(orr_tls *t)
         have += (size_t)n;
         if (PLAIN_SIZE - have < RECORD_MAX)
             deliver(t, &have);
-        if (t->in_len == 0 && SSL_pending(t->ssl) == 0)
+        if (t->in_len == 0 && !SSL_has_pending(t->ssl))
             break;
     }
     deliver(t, &have);
@@ -429,7 +429,7 @@ void orr__tls_input(orr_tls *t, const uint8_t *data, size_t len)
     t->in_len = len;
     if (t->state == HANDSHAKE)
         handshake(t);
-    if (t->state == OPEN && (t->in_len > 0 || SSL_pending(t->ssl) > 0))
+    if (t->state == OPEN && (t->in_len > 0 || SSL_has_pending(t->ssl)))
         decrypt(t);
     t->in_len = 0;
 }
