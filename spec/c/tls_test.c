@@ -646,6 +646,7 @@ static void without_memory_nothing_is_lost(void **state)
         side_begin(&b, &server, NULL);
         assert_int_equal(orr_buf_reserve(&a.wire, 16384), ORR_OK);
         assert_int_equal(orr_buf_reserve(&b.wire, 16384), ORR_OK);
+        assert_int_equal(orr_buf_reserve(&a.got, 16384), ORR_OK);
         orr_alloc_fail_at(n);
         assert_int_equal(orr__tls_write(b.tls, (const uint8_t *)"hello", 5), 0);
         orr__tls_start(a.tls);
