@@ -153,7 +153,7 @@ harness.compare { name = "rpc.tcp.small_table.256_in_flight", unit = "1/s",
   goal = 300000, higher = true,
   ours = function() return pipelined(ask_table, 256, 300000) end }
 
--- another process, TLS -------------------------------------------------------------
+-- another process, TLS -----------------------------------------------------
 
 local folder = assert(uv.fs_mkdtemp("/tmp/orrery-bench-XXXXXX"))
 assert(require("orrery.cli.certs").make({ out = folder,

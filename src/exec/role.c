@@ -1,10 +1,11 @@
 /* Roles: who may call which method.
  *
  * A peer proves its role by its certificate (net/tls.c); the link carries the
- * role's number, every message that comes over it too. A method's permission is
- * a set of numbers, so that the check at delivery is one bit. It is made here in
- * the core, on the executor of the endpoint and before the mailbox: what may not
- * be called costs no queue, wakes no Lua and holds for endpoints in C too.
+ * role's number, every message that comes over it too. A method's permission
+ * is a set of numbers, so that the check at delivery is one bit. It is made
+ * here in the core, on the executor of the endpoint and before the mailbox:
+ * what may not be called costs no queue, wakes no Lua, and endpoints in C are
+ * guarded alike.
  *
  * Calls of this process are always allowed. A role that no permission has named
  * yet gets a number all the same, because an endpoint may come that names it.

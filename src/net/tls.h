@@ -1,10 +1,10 @@
 /* TLS between a stream and its connection.
  *
  * orr_tls_context: the certificates of one net and what it asks of peers.
- * orr_tls: one encrypted stream. Pure: bytes in by orr__tls_input, bytes out by
- * ops->write; it knows no sockets and no clock.
+ * orr_tls: one encrypted stream. Pure: bytes in by orr__tls_input, bytes out
+ * by ops->write; it knows no sockets and no clock.
  *
- * States: HANDSHAKE -> OPEN -> ENDED (closed here, ended by the peer or failed).
+ * States: HANDSHAKE -> OPEN -> ENDED (closed here, by the peer, or failed).
  * Owner: the thread of the net.
  */
 #ifndef ORRERY_NET_TLS_H
@@ -12,7 +12,7 @@
 
 #include <openssl/ssl.h>
 
-#include "orrery/tls.h"
+#include "orrery/net.h"
 
 enum {
     ORR_TLS_ROLE_MAX = 64,

@@ -1,8 +1,8 @@
 /* The certificates of one net and what it asks of those of its peers. See tls.h
- * and orrery/tls.h; owner: the thread of the net.
+ * and orrery/net.h; owner: the thread of the net.
  *
- * What runs keeps the SSL_CTX it began with; a reload makes a new one and swaps.
- * A file that is written while it is read gives a pair that does not fit: it is
+ * What runs keeps the SSL_CTX it began with; a reload makes a new one and
+ * swaps. A file that is written while it is read gives a pair that does not fit: it is
  * logged, the old pair stays, and the next change of a file is the next try.
  */
 #define _GNU_SOURCE

@@ -1,4 +1,4 @@
-/* Makes authorities and certificates: see orrery/tls.h. For tests, trials and
+/* Makes authorities and certificates: see orrery/net.h. For tests, trials and
  * closed networks; a company's own authority takes its place by its files.
  *
  * Keys are P-256: their handshake costs a tenth of one with RSA. Serial numbers

@@ -1,4 +1,4 @@
---- Mutual TLS of a net, and the making of certificates: orrery/tls.h.
+--- Mutual TLS of a net, and the making of certificates: orrery/net.h.
 
 local lib = require("orrery.native.lib")
 
