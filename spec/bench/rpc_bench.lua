@@ -90,7 +90,7 @@ harness.compare { name = "rpc.local.same_executor.ask", unit = "ns",
     return (harness.now_ns() - start) / count
   end }
 
--- another executor of this process ----------------------------------------------
+-- another executor of this process --------------------------------------------
 
 local spawned = assert(service:spawn("bench_counter",
   { id = "far" }):await())
@@ -107,7 +107,7 @@ harness.compare { name = "rpc.local.other_executor.128_in_flight",
   unit = "1/s", goal = 700000, higher = true,
   ours = function() return pipelined(ask_far, 128, 400000) end }
 
--- another process ------------------------------------------------------------------
+-- another process -------------------------------------------------------------
 
 local address, stop = start_server()
 local echo = assert(service:connect(address, "echo"):await())
@@ -161,7 +161,7 @@ assert(require("orrery.cli.certs").make({ out = folder,
 local secure = assert(orrery.service { tls = {
   certificate = folder .. "/client.pem", key = folder .. "/client.key",
   authority = folder .. "/ca.pem" } })
-local tls_address, tls_stop = start_server(folder)
+local tls_address, tls_stop = start_server("", folder)
 local tls_echo = assert(secure:connect(tls_address, "echo"):await())
 
 local body = ("x"):rep(62)

@@ -1,6 +1,6 @@
 -- The other process of the rpc group: an endpoint that echoes and adds.
--- Prints its address, ends when its standard input does. With an argument it
--- speaks TLS by the certificates in that folder.
+-- Prints its address, ends when its standard input does. The first argument is
+-- the spin option, "" for none, the second the folder of its certificates.
 
 local uv = require("luv")
 local orrery = require("orrery")
@@ -11,8 +11,9 @@ function Echo:echo(bytes) return bytes end
 function Echo:add(k) self.sum = self.sum + k; return self.sum end
 function Echo:table(t) return { id = t.id, ok = true } end
 
-local folder = arg[1]
+local spin, folder = arg[1], arg[2]
 local service = assert(orrery.service { bind = "127.0.0.1:0",
+  spin = spin ~= "" and spin or nil,
   tls = folder and { certificate = folder .. "/server.pem",
     key = folder .. "/server.key", authority = folder .. "/ca.pem" } })
 local server = assert(service:start(Echo, { id = "echo" }))

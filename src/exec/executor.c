@@ -284,6 +284,9 @@ static void expire(orr_executor *ex)
     while (ex->heap_len > 0 && ex->heap[0].at_ns <= ex->now_ns) {
         orr__heap_entry e = ex->heap[0];
         orr__heap_remove(ex, 0);
+        /* What the driver had armed is used up, also when a new deadline
+         * equals it: without this that one would never be armed. */
+        ex->armed_ns = 0;
         if (e.is_timer)
             fire(ex, e.index);
         else
@@ -447,7 +450,6 @@ void orr_executor_next(orr_executor *ex, orr_event *e)
 
 int orr_executor_timer(orr_executor *ex, uint64_t delay_ns, uint32_t *timer)
 {
-    ex->now_is_fresh = false; /* not early, however long this event took */
     uint32_t index =
         orr__table_take(&ex->timers, sizeof(orr__timer), ORR__CALLS_MAX);
     if (index == 0)

@@ -30,8 +30,7 @@ static int sorted_of(lua_State *L)
     return ((binding *)lua_touserdata(L, lua_upvalueindex(1)))->sorted;
 }
 
-/* A pointer given by FFI (cdata) or by core.executor (light userdata). */
-static void *check_pointer(lua_State *L, int index, const char *what)
+void *orr__check_pointer(lua_State *L, int index, const char *what)
 {
     int type = lua_type(L, index);
     void *p = NULL;
@@ -293,7 +292,7 @@ static int read_token(lua_State *L, int index, orr_token *token)
 static int bound_connect(lua_State *L)
 {
     orr_executor *ex = executor_of(L);
-    orr_service *s = check_pointer(L, 1, "a service");
+    orr_service *s = orr__check_pointer(L, 1, "a service");
     const char *address = luaL_checkstring(L, 2);
     const char *endpoint = luaL_checkstring(L, 3);
     const char *gateway = luaL_checkstring(L, 4);
@@ -313,7 +312,7 @@ static int bound_connect(lua_State *L)
 static int bound_target(lua_State *L)
 {
     orr_executor *ex = executor_of(L);
-    orr_service *s = check_pointer(L, 1, "a service");
+    orr_service *s = orr__check_pointer(L, 1, "a service");
     orr_token token;
     uint32_t target;
     int has_token = read_token(L, 3, &token);
@@ -362,7 +361,7 @@ static int bound_timer_cancel(lua_State *L)
 static int bound_post_run(lua_State *L)
 {
     orr_executor *ex = executor_of(L);
-    orr_service *s = check_pointer(L, 1, "a service");
+    orr_service *s = orr__check_pointer(L, 1, "a service");
     int rc = orr_executor_post_run(ex, s, (uint32_t)luaL_checknumber(L, 2),
                                    (uint32_t)luaL_checknumber(L, 3));
     if (rc != ORR_OK)
@@ -375,7 +374,7 @@ static int bound_post_run(lua_State *L)
 static int bound_running(lua_State *L)
 {
     orr_executor *ex = executor_of(L);
-    orr_service *s = check_pointer(L, 1, "a service");
+    orr_service *s = orr__check_pointer(L, 1, "a service");
     double method = luaL_checknumber(L, 3);
     orr_endpoint_running(ex, s, (uint32_t)luaL_checknumber(L, 2),
                          method < 0 ? UINT32_MAX : (uint32_t)method);
@@ -426,7 +425,7 @@ static const luaL_Reg functions[] = {
 /* bind(executor [, sorted]) */
 int orr__core_bind(lua_State *L)
 {
-    orr_executor *ex = check_pointer(L, 1, "an executor");
+    orr_executor *ex = orr__check_pointer(L, 1, "an executor");
     int sorted = lua_toboolean(L, 2);
     lua_newtable(L);
     binding *b = lua_newuserdata(L, sizeof *b);

@@ -54,6 +54,17 @@ static int core_poll(lua_State *L)
     return 1;
 }
 
+/* spin(us): see orr_loop_set_spin. */
+static int core_spin(lua_State *L)
+{
+    orr_host *h = upvalue_host(L);
+    double us = luaL_checknumber(L, 1);
+    luaL_argcheck(L, us >= 0 && us <= 1e6, 1, "0 .. 1000000 microseconds");
+    orr__host_executor(L, h);
+    orr_loop_set_spin(h->loop, (uint64_t)(us * 1000));
+    return 0;
+}
+
 static int core_interrupted(lua_State *L)
 {
     orr_host *h = upvalue_host(L);
@@ -80,6 +91,22 @@ static int core_library(lua_State *L)
     return 1;
 }
 
+/* own(service [, net]): freed with this host, after its loop. */
+static int core_own(lua_State *L)
+{
+    orr_host *h = upvalue_host(L);
+    orr_owned owned = {h->owned, NULL, NULL};
+    owned.service = orr__check_pointer(L, 1, "a service");
+    if (!lua_isnoneornil(L, 2))
+        owned.net = orr__check_pointer(L, 2, "a net");
+    orr_owned *o = malloc(sizeof *o);
+    if (o == NULL)
+        return luaL_error(L, "out of memory");
+    *o = owned;
+    h->owned = o;
+    return 0;
+}
+
 static int core_code_name(lua_State *L)
 {
     lua_pushstring(L, orr_code_name((int)luaL_checknumber(L, 1)));
@@ -101,9 +128,11 @@ static const luaL_Reg functions[] = {
     {"number", core_number},
     {"bind", orr__core_bind},
     {"poll", core_poll},
+    {"spin", core_spin},
     {"interrupted", core_interrupted},
     {"memory", core_memory},
     {"library", core_library},
+    {"own", core_own},
     {"code_name", core_code_name},
     {"log", core_log},
     {"spawn", orr__core_spawn},

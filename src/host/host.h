@@ -13,14 +13,23 @@
 
 #include "orrery/exec.h"
 #include "orrery/loop.h"
+#include "orrery/net.h"
+
+/* What ends with the host, after its loop: nets, then services. */
+typedef struct orr_owned {
+    struct orr_owned *next;
+    orr_net *net; /* or NULL */
+    orr_service *service;
+} orr_owned;
 
 typedef struct orr_host {
     lua_State *L;   /* main coroutine of the state */
     orr_loop *loop; /* NULL until needed, and after the end */
     orr_executor *executor;
-    uint32_t number;             /* of the executor, unique in the process */
-    int closed;                  /* the loop is gone for good */
-    size_t memory;               /* bytes of a state made by orr__state_new */
+    uint32_t number; /* of the executor, unique in the process */
+    int closed;      /* the loop is gone for good */
+    size_t memory;   /* bytes of a state made by orr__state_new */
+    orr_owned *owned;
     struct orr_spawned *spawned; /* NULL for the main thread */
 } orr_host;
 
@@ -43,9 +52,14 @@ uint32_t orr__next_number(void);
 /* core.c: opens orrery.core in a state, with its host. Pushes the table. */
 int orr__core_open(lua_State *L, orr_host *h);
 /* bind.c */
+/* A pointer given by FFI (cdata) or as light userdata; throws when NULL. */
+void *orr__check_pointer(lua_State *L, int index, const char *what);
 int orr__core_bind(lua_State *L);
 /* batch.c: encode, decode, batch, decode_batch into the table at the top. */
 void orr__core_open_codec(lua_State *L);
+/* iterate.c: gives the state pairs and next that are never compiled, if its
+ * LuaJIT compiles them wrongly. */
+void orr__mend_iteration(lua_State *L);
 /* self_test.c */
 int orr__core_self_test(lua_State *L);
 /* Pushes the table of facts about this build. */

@@ -14,6 +14,8 @@
 
 #include "host/host.h"
 
+enum { JOIN_LIMIT_MS = 2000 };
+
 static const char host_key = 'h';
 static _Atomic uint32_t numbers = 1;
 
@@ -142,9 +144,26 @@ static void host_close(orr_host *h)
                  "executor %u ended with %u open luv handles", h->number, open);
 }
 
+/* Threads that were spawned for a service may use it still: then it stays. */
+static void free_owned(orr_host *h)
+{
+    for (orr_owned *o = h->owned; o != NULL; o = o->next)
+        orr_net_free(o->net);
+    while (h->owned != NULL) {
+        orr_owned *o = h->owned;
+        h->owned = o->next;
+        orr_service_free(o->service);
+        free(o);
+    }
+}
+
 static int host_gc(lua_State *L)
 {
-    host_close(lua_touserdata(L, 1));
+    orr_host *h = lua_touserdata(L, 1);
+    unsigned alive = orr__spawned_join(JOIN_LIMIT_MS);
+    host_close(h);
+    if (alive == 0)
+        free_owned(h);
     return 0;
 }
 
@@ -209,6 +228,7 @@ static int setup(lua_State *L)
 {
     orr_host *h = lua_touserdata(L, 1);
     luaL_openlibs(L);
+    orr__mend_iteration(L);
     host_register(L, h);
     preload(L, "orrery.core", open_core, h);
     set_paths(L);
@@ -249,6 +269,7 @@ void orr__state_free(lua_State *L)
         return;
     orr_host *h = orr__host_of(L);
     host_close(h);
+    free_owned(h);
     lua_close(L);
     free(h);
 }
@@ -278,6 +299,7 @@ int luaopen_orrery_core(lua_State *L)
         lua_pushvalue(L, -1);
         luaL_ref(L, LUA_REGISTRYINDEX);
         host_register(L, h);
+        orr__mend_iteration(L);
     }
     return orr__core_open(L, h);
 }

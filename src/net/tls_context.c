@@ -2,8 +2,9 @@
  * and orrery/net.h; owner: the thread of the net.
  *
  * What runs keeps the SSL_CTX it began with; a reload makes a new one and
- * swaps. A file that is written while it is read gives a pair that does not fit: it is
- * logged, the old pair stays, and the next change of a file is the next try.
+ * swaps. A file that is written while it is read gives a pair that does not
+ * fit: it is logged, the old pair stays, and the next change of a file is the
+ * next try.
  */
 #define _GNU_SOURCE
 #include "net/tls.h"

@@ -68,8 +68,8 @@ function M.open(executor, s, options)
   o.gateways = options.gateways
   o.control = ffi.cast("const uint8_t *", options.control)
   local permissions = options.permissions
-  local texts
-  if permissions and #permissions > 0 then
+  local texts -- lives until the call is over, because it is returned
+  if permissions then
     texts = ffi.new("const char *[?]", #permissions, permissions)
     o.permissions = texts
   end

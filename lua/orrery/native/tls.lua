@@ -19,7 +19,7 @@ end
 -- of PEM files), fingerprints, roles (lists).
 function M.secure(net, tls)
   local o, err = ffi.new("orr_tls_options"), ffi.new("orr_error")
-  -- Strings made here must outlive the call.
+  -- Strings made here live until the call is over, because they are returned.
   local fingerprints, roles = words(tls.fingerprints), words(tls.roles)
   o.certificate, o.key, o.authority = tls.certificate, tls.key, tls.authority
   o.fingerprints, o.roles = fingerprints, roles

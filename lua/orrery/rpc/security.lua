@@ -2,6 +2,7 @@
 -- rule that nobody listens to other machines in the clear without saying so.
 
 local errors = require("orrery.util.errors")
+local sorted = require("orrery.util.sorted")
 
 local M = {}
 
@@ -54,7 +55,7 @@ function M.check_tls(tls, who, level)
     error(who .. ": tls must be a table { certificate =, key =, authority = }"
       .. ", got " .. type(tls), level + 1)
   end
-  for key, value in pairs(tls) do
+  for key, value in sorted.pairs(tls) do
     local kind = TLS_OPTIONS[key]
     if not kind then
       error(who .. ": unknown option tls." .. tostring(key) .. "; it knows: "

@@ -29,7 +29,8 @@ Service.__index = Service
 
 local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
-  advertise = true, tls = true, insecure = true, require_tls = true,
+  advertise = true, spin = true, tls = true, insecure = true,
+  require_tls = true,
 }
 local START_OPTIONS = {
   id = true, args = true, token = true, capacity = true,
@@ -144,7 +145,7 @@ function Service.new(options)
     if not ok then return nil, err end
   end
   local executor = Executor.default()
-  return Service.create({
+  local service, err = Service.create({
     executor = executor, name = options.name, bind = options.bind,
     cluster_id = options.cluster_id, timeout_ms = timeout_ms,
     advertise = options.advertise, tls = options.tls,
@@ -154,6 +155,9 @@ function Service.new(options)
     end,
     spawner = require("orrery.rpc.spawn").real,
   })
+  if not service then return nil, err end
+  core.own(service._pointer, service._net)
+  return service
 end
 
 local function check_open(self, who)
@@ -164,17 +168,32 @@ end
 
 -- Life cycle ------------------------------------------------------------------
 
+-- The wire form, its bytes, and the lanes: the same for all of a class.
 local function wire_methods(class)
-  local list, control, permissions = {}, {}, {}
+  local known = rawget(class, "_wire")
+  if known then return known end
+  local list, control, permissions, is_guarded = {}, {}, {}, false
   for i, m in ipairs(class._methods) do
     list[i] = { m.name, m.timeout_ms, m.tell, m.control }
     control[i] = string.char(m.control and 1 or 0)
     permissions[i] = m.permission or ""
+    is_guarded = is_guarded or m.permission ~= nil
   end
-  return list, table.concat(control), permissions
+  known = { methods = list, bytes = core.encode(list),
+    control = table.concat(control),
+    permissions = is_guarded and permissions or nil }
+  class._wire = known
+  return known
 end
 
 local function handlers_of(class)
+  -- One table for all endpoints of a class, until a method is replaced.
+  local known = rawget(class, "_handlers")
+  local same = known ~= nil
+  for i, m in ipairs(class._methods) do
+    same = same and known.handlers[i - 1] == class[m.name]
+  end
+  if same then return known.handlers, known.methods end
   local handlers, methods, missing = {}, {}, {}
   for i, m in ipairs(class._methods) do
     local fn = class[m.name]
@@ -185,6 +204,7 @@ local function handlers_of(class)
     error(string.format("service:start: class %s lacks the methods: %s",
       class._name, table.concat(missing, ", ")), 3)
   end
+  class._handlers = { handlers = handlers, methods = methods }
   return handlers, methods
 end
 
@@ -283,8 +303,15 @@ function Service:_terminate(cell)
   return cell.termination
 end
 
+-- The gateway is made when somebody asks for it: most idle endpoints need none.
 local Server = {}
-Server.__index = Server
+
+function Server:__index(key)
+  if key == "gateway" then
+    return self._cell.service:_gateway_of(self._cell)
+  end
+  return Server[key]
+end
 
 --- Ends the endpoint; its termination future.
 function Server:stop()
@@ -305,15 +332,15 @@ local function make_cell(self, class, options, id)
 end
 
 local function open_cell(cell, options, token_bytes)
-  local wire, control, permissions = wire_methods(cell.class)
-  cell.wire_methods = wire
+  local wire = wire_methods(cell.class)
+  cell.wire_methods = wire.methods
   cell.token_bytes = token_bytes
   local executor = cell.service._executor
   executor:add_cell(cell)
   local slot, err = native.open(executor.pointer, cell.service._pointer, {
-    name = cell.name, methods = core.encode(wire), gateways = cell.class_name,
-    control = control, ref = cell.ref, token_bytes = token_bytes,
-    permissions = permissions,
+    name = cell.name, methods = wire.bytes, gateways = cell.class_name,
+    control = wire.control, ref = cell.ref, token_bytes = token_bytes,
+    permissions = wire.permissions,
     capacity_bulk = options.capacity,
   })
   if not slot then
@@ -381,7 +408,7 @@ function Service:start(class, options)
     native.STARTED)
   task.later(cell, begin_start, cell)
   return setmetatable({
-    address = cell.object.address, gateway = self:_gateway_of(cell),
+    address = cell.object.address,
     termination = cell.termination, endpoint = cell.object, id = id,
     _cell = cell,
   }, Server)
@@ -392,6 +419,9 @@ end
 -- A gateway of an endpoint of this executor, without a connect.
 function Service:_gateway_of(cell)
   if cell.gateway then return cell.gateway end
+  if cell.gone then
+    error("endpoint " .. cell.name .. " has ended: it has no gateway", 2)
+  end
   local target, code, text = self._executor.core.target(self._pointer,
     cell.slot, cell.token_bytes)
   if not target then

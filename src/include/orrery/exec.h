@@ -185,7 +185,7 @@ int orr_executor_connect(orr_executor *ex, orr_service *s, const char *address,
                          const char *endpoint, const char *gateway,
                          const orr_token *token, uint64_t timeout_ns,
                          uint32_t *slot);
-/* A target of an endpoint that lives in this process, without a connect. Answers
+/* A target of an endpoint of this process, without a connect. Answers
  * ORR_OK, ORR_ENOENT (no such endpoint), ORR_ENOMEM. token may be NULL.
  * Thread: owner. */
 int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
@@ -193,9 +193,9 @@ int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
 /* Forgets a target. Thread: owner. */
 void orr_executor_disconnect(orr_executor *ex, uint32_t target);
 
-/* ask answers ORR_OK with a slot; everything that goes wrong later, a body above
- * the link's limit too, comes as the REPLY event. At once: ORR_EINVAL (no such
- * target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
+/* ask answers ORR_OK with a slot; everything that goes wrong later, also a body
+ * above the link's limit, comes as the REPLY event. At once: ORR_EINVAL (no
+ * such target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
  * tell answers ORR_OK, ORR_EINVAL, ORR_ENOMEM, or ORR_TOO_LARGE,
  * ORR_OVERLOADED or ORR_UNREACHABLE when that is known here.
  * flags: ORR_FLAG_CONTROL. Thread: owner. */
