@@ -182,6 +182,7 @@ describe("TLS", function()
     local server = sim:service("a"):start(Secret)
     local gateway = assert(sim:run(sim:service("b"):connect(server.address)))
     assert.equal(1, (sim:run(gateway:open())))
+    sim:free()
   end)
 
   it("an address that others reach needs TLS or a word", function()
