@@ -43,6 +43,8 @@ typedef struct tcp {
     uint32_t parts; /* records that point here, this one's handle included */
     uint8_t *buffer;
     orr_tls_shared tls;
+    uint64_t refusal_told_ns; /* strangers must not fill the log */
+    uint32_t refusals_untold;
 } tcp;
 
 typedef struct host {
@@ -316,6 +318,22 @@ static void on_tls_drained(void *stream_)
         orr__conn_drained(s->conn);
 }
 
+/* A line a second at most: anybody may come and be refused. */
+static void tell_refusal(tcp *t, const char *peer, const char *reason)
+{
+    uint64_t now_ns = orr_clock_mono_ns();
+
+    if (t->refusal_told_ns != 0 &&
+        now_ns - t->refusal_told_ns < 1000u * (uint64_t)NS_PER_MS) {
+        t->refusals_untold++;
+        return;
+    }
+    orr_logf(ORR_LOG_WARN, "tls", "%s: %s (%u more since the last line)", peer,
+             reason, t->refusals_untold);
+    t->refusal_told_ns = now_ns;
+    t->refusals_untold = 0;
+}
+
 static void on_tls_failed(void *stream_, const char *reason, int last_words)
 {
     stream *s = stream_;
@@ -323,7 +341,7 @@ static void on_tls_failed(void *stream_, const char *reason, int last_words)
     if (s->conn == NULL)
         return;
     if (last_words)
-        orr_logf(ORR_LOG_WARN, "tls", "%s: %s", s->conn->peer, reason);
+        tell_refusal(s->tcp, s->conn->peer, reason);
     s->last_words = (uint8_t)last_words;
     orr__conn_lost(s->conn, reason);
 }
