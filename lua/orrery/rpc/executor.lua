@@ -18,6 +18,7 @@ local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 local log = require("orrery.native.log")
 local native_chance = require("orrery.native.chance")
+local spill = require("orrery.rpc.spill")
 local task = require("orrery.util.task")
 
 local start, resume = task.start, task.resume
@@ -88,6 +89,7 @@ local function answer_error(cell, method, call, err)
 end
 
 local function answer(cell, method, call, value)
+  if cell.spill and spill.answer(cell, call, value) then return end
   local ok, code, text = cell.executor.core.reply(call, value)
   if ok or code == ENOENT then return end
   local name = core.code_name(code)
@@ -113,7 +115,7 @@ local function done_call(t, value, err)
     end)
     return
   end
-  if not cell.executor.core.reply(call, value) then
+  if cell.spill or not cell.executor.core.reply(call, value) then
     answer(cell, method, call, value)
   end
 end
@@ -147,7 +149,7 @@ end
 local function hold(cell, kind, a, b, ...)
   local held = cell.held
   if #held >= HELD_MAX then
-    if kind == 1 and b ~= 0 then
+    if kind ~= 2 and b ~= 0 then
       cell.executor.core.reply_error(b, OVERLOADED, { code = "overloaded",
         message = cell.name .. " is still starting and " .. HELD_MAX
           .. " calls wait" })
@@ -161,6 +163,14 @@ local function on_call(cell, method, call, ...)
   if cell.held then return hold(cell, 1, method, call, ...) end
   return start(cell, call == 0 and done_tell or done_call, call, method,
     cell.handlers[method], cell.object, ...)
+end
+
+spill.run_call = on_call
+
+-- The arguments are in a blob store.
+local function on_spilled_call(cell, method, call, key)
+  if cell.held then return hold(cell, 6, method, call, key) end
+  return spill.on_call(cell, method, call, key)
 end
 
 local function run_entry(cell, entry)
@@ -182,6 +192,13 @@ function Executor:release(cell)
     if cell.gone then return end
     if h[1] == 1 then
       on_call(cell, h[2], h[3], unpack(h, 4, h.n + 3))
+    elseif h[1] == 6 then
+      spill.on_call(cell, h[2], h[3], h[4])
+      local rest = cell.held
+      if rest then
+        for j = i + 1, #held do rest[#rest + 1] = held[j] end
+        return
+      end
     else
       run_entry(cell, h[2])
     end
@@ -245,6 +262,11 @@ local function handle(self, kind, a, b, c, _, ...)
     if entry and cell then on_run(cell, entry) end
   elseif kind == 4 then
     on_timer(self, a)
+  elseif kind == 6 then
+    local cell = self.cells[a]
+    if cell then on_spilled_call(cell, b, c, ...) else no_cell(self, c) end
+  elseif kind == 7 then
+    spill.on_reply(self, a, c)
   end
   return true
 end

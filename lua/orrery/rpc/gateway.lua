@@ -11,6 +11,7 @@
 local core = require("orrery.core")
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
+local spill = require("orrery.rpc.spill")
 local time = require("orrery.util.time")
 
 local M = {}
@@ -82,7 +83,9 @@ local function ask_method(view, entry, executor, target)
     if self ~= view then check_self(self, view, entry) end
     local slot, code, text = ask(target, id, timeout, flags, ...)
     if slot then
-      local future = setmetatable({ _call = entry, _slot = slot }, Future)
+      -- All its fields at once: a table that grows is hashed again.
+      local future = setmetatable({ _call = entry, _slot = slot,
+        _state = nil, _value = nil, _waiter = nil }, Future)
       pending[slot] = future
       return future
     end
@@ -101,7 +104,13 @@ local function tell_method(view, entry, executor, target)
   end
 end
 
+local spill_tools = { check_self = check_self, refused = refused }
+
 local function make_method(view, entry, executor, target)
+  if entry.gateway._spill then
+    local make = entry.tell and spill.tell_method or spill.ask_method
+    return make(view, entry, executor, target, spill_tools)
+  end
   if entry.tell then return tell_method(view, entry, executor, target) end
   return ask_method(view, entry, executor, target)
 end
@@ -190,6 +199,7 @@ function M.new(options)
     token = options.token,
     _place = address == "" and "this process" or address,
     _gateway_name = options.gateway,
+    _spill = options.spill,
     _executor = executor,
     _target = options.target,
     _entries = {},

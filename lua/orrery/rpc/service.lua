@@ -17,6 +17,9 @@ local Future = require("orrery.util.future")
 local Gateway = require("orrery.rpc.gateway")
 local log = require("orrery.native.log")
 local native = require("orrery.native.service")
+local spill = require("orrery.rpc.spill")
+local native_tls = require("orrery.native.tls")
+local security = require("orrery.rpc.security")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
 
@@ -27,7 +30,8 @@ Service.__index = Service
 
 local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
-  advertise = true,
+  advertise = true, spin = true, tls = true, insecure = true,
+  require_tls = true,
 }
 local START_OPTIONS = {
   id = true, args = true, token = true, capacity = true,
@@ -66,7 +70,7 @@ end
 
 --- Parts made by the caller: real services and simulated ones differ in their
 -- executor and their net. options: executor, name, cluster_id, timeout,
--- make_net(pointer) -> net | nil, err; bind, advertise.
+-- make_net(pointer) -> net | nil, err; bind, advertise; tls, require_tls.
 function Service.create(options)
   local executor = options.executor
   local incarnation = 1 + executor.chance:below(2 ^ 52)
@@ -81,6 +85,16 @@ function Service.create(options)
       return nil, err
     end
   end
+  if options.tls then
+    local ok
+    ok, err = native_tls.secure(net, options.tls)
+    if not ok then
+      native.net_free(net)
+      native.free(pointer)
+      return nil, err
+    end
+  end
+  native.require_tls(pointer, options.require_tls == true)
   if options.bind then
     local bound
     bound, err = native.listen(net, options.bind)
@@ -95,7 +109,7 @@ function Service.create(options)
   return new_object({
     _executor = executor, _pointer = pointer, _net = net, _owner = true,
     _timeout_ms = options.timeout_ms, name = options.name or "orrery",
-    _spawner = options.spawner,
+    _spawner = options.spawner, _tls = options.tls,
   })
 end
 
@@ -104,12 +118,23 @@ function Service.adopt(options)
   return new_object({
     _executor = options.executor, _pointer = options.pointer,
     _net = options.net, _owner = false, name = options.name,
+    _tls = options.tls,
     _timeout_ms = options.timeout_ms, _spawner = options.spawner,
   })
 end
 
+-- What the net shall offer, without touching the caller's table.
+local function net_options(options, spills)
+  local out = {}
+  for key, value in pairs(options or {}) do out[key] = value end
+  if spills then out.features = native.FEATURE_SPILL end
+  return out
+end
+
 --- A service on this state's real executor; throws for bad options, answers
--- nil, err when the system refuses.
+-- nil, err when the system refuses, or when bind is an address that other
+-- machines reach and there is neither tls nor insecure = true. tls and
+-- require_tls: docs/security.md.
 function Service.new(options)
   options = check_options(options, OPTIONS, "orrery.service")
   local timeout_ms
@@ -123,13 +148,22 @@ function Service.new(options)
         .. type(value), 3)
     end
   end
+  security.check_tls(options.tls, "orrery.service", 3)
+  if options.bind then
+    local ok, err = security.check_bind(options.bind, options)
+    if not ok then return nil, err end
+  end
+  local spill_options = spill.check(options.spill, "orrery.service")
   local executor = Executor.default()
   local service, err = Service.create({
+    spill = spill_options,
     executor = executor, name = options.name, bind = options.bind,
     cluster_id = options.cluster_id, timeout_ms = timeout_ms,
-    advertise = options.advertise,
+    advertise = options.advertise, tls = options.tls,
+    require_tls = options.require_tls,
     make_net = function(pointer)
-      return native.net(core.loop(), pointer, options.net)
+      return native.net(core.loop(), pointer,
+        net_options(options.net, spill_options))
     end,
     spawner = require("orrery.rpc.spawn").real,
   })
@@ -150,13 +184,16 @@ end
 local function wire_methods(class)
   local known = rawget(class, "_wire")
   if known then return known end
-  local list, control = {}, {}
+  local list, control, permissions, is_guarded = {}, {}, {}, false
   for i, m in ipairs(class._methods) do
     list[i] = { m.name, m.timeout_ms, m.tell, m.control }
     control[i] = string.char(m.control and 1 or 0)
+    permissions[i] = m.permission or ""
+    is_guarded = is_guarded or m.permission ~= nil
   end
   known = { methods = list, bytes = core.encode(list),
-    control = table.concat(control) }
+    control = table.concat(control),
+    permissions = is_guarded and permissions or nil }
   class._wire = known
   return known
 end
@@ -303,6 +340,7 @@ local function make_cell(self, class, options, id)
     name = id, class_name = class._name, service = self, gone = false,
     state = "created", handlers = handlers, methods = methods, held = {},
     termination = Future.new(), token = options.token, class = class,
+    spill = self._spill or nil,
   }
 end
 
@@ -315,6 +353,7 @@ local function open_cell(cell, options, token_bytes)
   local slot, err = native.open(executor.pointer, cell.service._pointer, {
     name = cell.name, methods = wire.bytes, gateways = cell.class_name,
     control = wire.control, ref = cell.ref, token_bytes = token_bytes,
+    permissions = wire.permissions,
     capacity_bulk = options.capacity,
   })
   if not slot then
@@ -466,7 +505,7 @@ function Service:connect(address, gateway, options)
       executor = executor, target = map.target, endpoint = name,
       gateway = gateway or "endpoint", address = map.address or place,
       methods = map.methods or {}, token = options.token,
-      timeout_ms = self._timeout_ms,
+      timeout_ms = self._timeout_ms, spill = self._spill,
     }))
   end)
   return out
@@ -507,6 +546,18 @@ end
 --- What runs here: see native.service.endpoints.
 function Service:endpoints()
   return native.endpoints(self._pointer, self._executor:now_ms())
+end
+
+--- Reads certificate, key and authority again, for connections to come; when
+-- they cannot be used the ones read before stay. Spawned executors look at
+-- their files by themselves.
+---@return true|nil, table|nil error
+function Service:reload_tls()
+  check_open(self, "service:reload_tls")
+  if not self._tls then
+    error("service:reload_tls: the service was made without tls", 2)
+  end
+  return native_tls.reload(self._net)
 end
 
 function Service:net_info()
