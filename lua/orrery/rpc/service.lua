@@ -32,6 +32,7 @@ local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
   advertise = true, spin = true, tls = true, insecure = true,
   require_tls = true,
+  spill = true,
 }
 local START_OPTIONS = {
   id = true, args = true, token = true, capacity = true,
@@ -109,7 +110,7 @@ function Service.create(options)
   return new_object({
     _executor = executor, _pointer = pointer, _net = net, _owner = true,
     _timeout_ms = options.timeout_ms, name = options.name or "orrery",
-    _spawner = options.spawner, _tls = options.tls,
+    _spawner = options.spawner, _tls = options.tls, _spill = options.spill,
   })
 end
 
@@ -340,7 +341,7 @@ local function make_cell(self, class, options, id)
     name = id, class_name = class._name, service = self, gone = false,
     state = "created", handlers = handlers, methods = methods, held = {},
     termination = Future.new(), token = options.token, class = class,
-    spill = self._spill or nil,
+    spill = self._spill,
   }
 end
 
