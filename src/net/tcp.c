@@ -195,11 +195,12 @@ static void tcp_close(void *stream_, int abort)
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {
     stream *s = handle->data;
-
+    uint8_t *space = NULL;
     size_t room = 0;
-    uint8_t *space = s->conn != NULL ? orr__conn_space(s->conn, &room) : NULL;
 
     (void)suggested;
+    if (s->conn != NULL && s->tls == NULL)
+        space = orr__conn_space(s->conn, &room);
     if (space != NULL && room >= DIRECT_MIN)
         *out = uv_buf_init((char *)space, (unsigned)room);
     else
