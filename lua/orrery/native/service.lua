@@ -9,8 +9,10 @@ local M = {}
 
 M.CREATED, M.STARTED, M.STOPPING = 0, 1, 2
 
+local executor_type = ffi.typeof("orr_executor *")
+
 local function executor_of(pointer)
-  return ffi.cast("orr_executor *", pointer)
+  return ffi.cast(executor_type, pointer)
 end
 
 --- Gives a service; free it after every executor that used it has ended.
@@ -54,6 +56,9 @@ function M.token_bytes(token)
   return ffi.string(t, ffi.sizeof(t))
 end
 
+local NAME_MAX = 128 -- with its NUL
+local name_bytes = ffi.new("char[?]", NAME_MAX)
+
 --- What the endpoints of a class have in common. options: methods
 -- (MessagePack), gateways, control (bytes).
 function M.template(options)
@@ -61,6 +66,7 @@ function M.template(options)
   o.methods = ffi.cast("const uint8_t *", options.methods)
   o.methods_len = #options.methods
   o.gateways = options.gateways
+  o.name = name_bytes
   o.control = ffi.cast("const uint8_t *", options.control)
   -- The struct only points to the strings; this keeps them.
   return { struct = o, strings = options }
@@ -73,7 +79,10 @@ local token_size = ffi.sizeof("orr_token")
 -- bulk lane, 0 the default. token_bytes nil: not fenced.
 function M.open(executor, s, template, name, ref, token_bytes, capacity)
   local o = template.struct
-  o.name, o.ref, o.capacity_bulk = name, ref, capacity
+  -- A copy compiles where an assignment of a Lua string does not.
+  if #name >= NAME_MAX then return lib.fail(C.ORR_EINVAL) end
+  ffi.copy(name_bytes, name)
+  o.ref, o.capacity_bulk = ref, capacity
   if token_bytes then
     o.fenced = 1
     ffi.copy(o.token, token_bytes, token_size)
@@ -81,7 +90,6 @@ function M.open(executor, s, template, name, ref, token_bytes, capacity)
     o.fenced = 0
   end
   local code = C.orr_endpoint_open(executor_of(executor), s, o, slot_out)
-  o.name = nil
   if code ~= 0 then return lib.fail(code) end
   return tonumber(slot_out[0])
 end

@@ -352,8 +352,9 @@ end
 -- runners load it again while endpoints of the earlier load may be alive.
 local REFS = "orrery.rpc.executor.refs"
 
+local registry = debug.getregistry()
+
 local function new_ref()
-  local registry = debug.getregistry()
   local ref = (registry[REFS] or 0) + 1
   registry[REFS] = ref
   return ref

@@ -442,10 +442,14 @@ end
 -- Making ----------------------------------------------------------------------
 
 local function init(cell, args)
-  local object = cell.object
+  local object, fn = cell.object, cell.class.init
   local n = args.n or #args
-  local ok, thrown = xpcall(cell.class.init, traced, object,
-    unpack(args, 1, n))
+  local ok, thrown
+  if n == 0 then
+    ok, thrown = xpcall(fn, traced, object)
+  else
+    ok, thrown = xpcall(fn, traced, object, unpack(args, 1, n))
+  end
   if ok then return true end
   return nil, thrown
 end
