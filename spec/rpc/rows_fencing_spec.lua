@@ -67,7 +67,7 @@ describe("connect:", function()
       "endpoint echo speaks the gateway echo, not counter", 1, true))
   end)
 
-  it("RPC-78 works before the start and with a wrong token, and tells the state",
+  it("RPC-78 works before the start and with a wrong token, tells the state",
     function()
       local server = a:create_server(Leader, { id = "l", token = token(7) })
       local gateway = assert(s.sim:run(b:connect("a:1/l", "leader",
@@ -158,7 +158,7 @@ describe("fencing:", function()
       select(2, s.sim:run(b:connect("a:1/leader"))).code)
   end)
 
-  it("RPC-81 a call without a token is refused; such a gateway has none to tell",
+  it("RPC-81 a call without a token is refused; its gateway has none to tell",
     function()
       local gateway = connect(nil)
       local _, err = s.sim:run(gateway:whoami())
@@ -171,8 +171,8 @@ describe("fencing:", function()
       assert.are.equal(0, server.endpoint.notes)
     end)
 
-  it("RPC-82 a remote gateway keeps its token, the self gateway has that of its "
-    .. "endpoint", function()
+  it("RPC-82 a remote gateway keeps its token, the self gateway has that of "
+    .. "its endpoint", function()
     local given = token(7)
     local far = connect(given)
     given.epoch = 8

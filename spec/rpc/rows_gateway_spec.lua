@@ -148,7 +148,8 @@ for _, where in ipairs({ "local", "remote" }) do
       assert.are.equal(4, s.sim:run(typed:any(nil, 4)))
       assert.are.equal(3, s.sim:run(typed:free(nil, nil, nil)))
       for _, case in ipairs({
-        { typed:add("1"), "typed.add: argument 1 must be a number, got string" },
+        { typed:add("1"),
+          "typed.add: argument 1 must be a number, got string" },
         { typed:add(), "argument 1 must be a number, got nil" },
         { typed:add(1, 2, 3), "2 arguments are needed, got 3" },
         { typed:two(1), "typed.two: 2 arguments are needed, got 1" },

@@ -41,8 +41,8 @@ function M.hello(protocol)
     "features", {}, "nonce") .. "\196\16" .. ("n"):rep(16))
 end
 
---- Connects to an address and sends bytes. Answers { closed = future of all that
--- came when the other side closed, send, close }.
+--- Connects to an address and sends bytes. Answers { closed = future of all
+-- that came when the other side closed, send, close }.
 function M.open(address, bytes)
   local host, port = address:match("^(.*):(%d+)$")
   local got, closed = {}, orrery.Future.new()
