@@ -1,34 +1,12 @@
 -- Calls from Lua to Lua: on one executor, and to another process over TCP,
 -- against a bare libuv echo of the same number of bytes.
 
-local uv = require("luv")
 local orrery = require("orrery")
 local harness = require("harness")
+local processes = require("bench_process")
 local Future = require("orrery.util.future")
 
 local HEADER = 64 -- bytes of a frame's header
-
---- Starts the other process; answers its address and a function that ends it.
-local function start_server()
-  local exe = assert(uv.exepath())
-  local here = arg[0]:match("^(.*)/[^/]*$") or "."
-  local output, input = uv.new_pipe(false), uv.new_pipe(false)
-  local address = Future.new()
-  local process = assert(uv.spawn(exe, {
-    args = { "exec", here .. "/server.lua" },
-    stdio = { input, output, 2 },
-  }, function() end))
-  output:read_start(function(_, data)
-    if data and not address:is_done() then
-      address:resolve((data:gsub("%s+$", "")))
-    end
-  end)
-  return assert(address:await()), function()
-    input:close()
-    output:close()
-    if not process:is_closing() then process:close() end
-  end
-end
 
 --- Latencies of one call after the other, in ns.
 local function sequential(call, count)
@@ -90,7 +68,7 @@ harness.compare { name = "rpc.local.same_executor.ask", unit = "ns",
     return (harness.now_ns() - start) / count
   end }
 
--- another executor of this process ----------------------------------------------
+-- another executor of this process --------------------------------------------
 
 local spawned = assert(service:spawn("bench_counter",
   { id = "far" }):await())
@@ -107,9 +85,9 @@ harness.compare { name = "rpc.local.other_executor.128_in_flight",
   unit = "1/s", goal = 700000, higher = true,
   ours = function() return pipelined(ask_far, 128, 400000) end }
 
--- another process ------------------------------------------------------------------
+-- another process -------------------------------------------------------------
 
-local address, stop = start_server()
+local address, stop = processes.start_server()
 local echo = assert(service:connect(address, "echo"):await())
 
 local function raw_echo(size, window)

@@ -1,5 +1,6 @@
 -- The other process of the rpc group: an endpoint that echoes and adds.
--- Prints its address, ends when its standard input does.
+-- Prints its address, ends when its standard input does. Arguments: how long to
+-- spin, how many connections to take.
 
 local uv = require("luv")
 local orrery = require("orrery")
@@ -10,7 +11,8 @@ function Echo:echo(bytes) return bytes end
 function Echo:add(k) self.sum = self.sum + k; return self.sum end
 function Echo:table(t) return { id = t.id, ok = true } end
 
-local service = assert(orrery.service { bind = "127.0.0.1:0" })
+local service = assert(orrery.service { bind = "127.0.0.1:0",
+  spin = arg[1] or "0ms", net = { connections_max = tonumber(arg[2] or 64) } })
 local server = assert(service:start(Echo, { id = "echo" }))
 print(server.address)
 io.stdout:flush()

@@ -28,7 +28,7 @@ Service.__index = Service
 
 local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
-  advertise = true,
+  advertise = true, spin = true,
 }
 local START_OPTIONS = {
   id = true, args = true, token = true, capacity = true, restart = true,

@@ -191,8 +191,8 @@ int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
 void orr_executor_disconnect(orr_executor *ex, uint32_t target);
 
 /* ask answers ORR_OK with a slot; everything that goes wrong later, also a body
- * above the link's limit, comes as the REPLY event. At once: ORR_EINVAL (no such
- * target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
+ * above the link's limit, comes as the REPLY event. At once: ORR_EINVAL (no
+ * such target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
  * tell answers ORR_OK, ORR_EINVAL, ORR_ENOMEM, or ORR_TOO_LARGE,
  * ORR_OVERLOADED or ORR_UNREACHABLE when that is known here.
  * flags: ORR_FLAG_CONTROL. Thread: owner. */
