@@ -150,6 +150,7 @@ end
 
 -- The gateways of a method in the order of the class; nil when all have it.
 local function gateways_of(class, method)
+  if not method.gateways then return nil end
   local names = {}
   for _, name in ipairs(class._gateways) do
     if method.gateways[name] then names[#names + 1] = name end
@@ -164,7 +165,10 @@ function M.wire(class)
   if known then return known end
   local list, control = {}, {}
   for i, m in ipairs(class._methods) do
-    list[i] = { m.name, m.timeout_ms, m.tell, m.control, gateways_of(class, m) }
+    list[i] = { m.name, m.timeout_ms, m.tell, m.control }
+    local gateways = gateways_of(class, m)
+    -- The fifth place is kept for what a method says of itself.
+    if gateways then list[i][5], list[i][6] = false, gateways end
     control[i] = string.char(m.control and 1 or 0)
   end
   known = {
