@@ -25,7 +25,7 @@ harness.compare { name = "net.core.64B.256_in_flight", unit = "1/s",
 
 -- The bounded spin: a server process and this one both look for 200 us before
 -- they sleep. It needs two processors; ours is set back afterwards.
-local address, stop = processes.start_server({ "0.2ms" })
+local address, stop = processes.start_server({ "spin", "0.2ms" })
 local spinning = assert(orrery.service { spin = "0.2ms" })
 local echo = assert(spinning:connect(address, "echo"):await())
 local body = ("x"):rep(62)
@@ -55,7 +55,8 @@ require("orrery.core").spin(0)
 -- Each service has connections of its own, so a thousand services are a
 -- thousand connections.
 local CONNECTIONS, CALLS = 1000, 100
-address, stop = processes.start_server({ "0ms", tostring(CONNECTIONS + 8) })
+address, stop = processes.start_server({ "connections",
+  tostring(CONNECTIONS + 8) })
 local services, gateways = {}, {}
 for i = 1, CONNECTIONS do
   services[i] = assert(orrery.service { name = "client" .. i })

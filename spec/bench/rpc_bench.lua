@@ -1,6 +1,7 @@
 -- Calls from Lua to Lua: on one executor, and to another process over TCP,
 -- against a bare libuv echo of the same number of bytes.
 
+local uv = require("luv")
 local orrery = require("orrery")
 local harness = require("harness")
 local processes = require("bench_process")
@@ -130,6 +131,44 @@ pipelined(ask_table, 256, 20000)
 harness.compare { name = "rpc.tcp.small_table.256_in_flight", unit = "1/s",
   goal = 300000, higher = true,
   ours = function() return pipelined(ask_table, 256, 300000) end }
+
+-- another process, TLS -----------------------------------------------------
+
+local folder = assert(uv.fs_mkdtemp("/tmp/orrery-bench-XXXXXX"))
+assert(require("orrery.cli.certs").make({ out = folder,
+  role = { "server", "client" } }))
+local secure = assert(orrery.service { tls = {
+  certificate = folder .. "/client.pem", key = folder .. "/client.key",
+  authority = folder .. "/ca.pem" } })
+local tls_address, tls_stop = processes.start_server({ "certificates",
+  folder })
+local tls_echo = assert(secure:connect(tls_address, "echo"):await())
+
+local body = ("x"):rep(62)
+local function ask_tls() return tls_echo:echo(body) end
+local function ask_plain() return echo:echo(body) end
+sequential(ask_tls, 5000)
+harness.compare { name = "rpc.tls.64B.1_in_flight.p50", unit = "ns",
+  goal = 1.15, ours = function()
+    return harness.median(sequential(ask_tls, 20000))
+  end, raw = function()
+    return harness.raw("tls_pingpong", ("--size %d --rounds 20000"):format(
+      64 + HEADER)).tls_pingpong_p50
+  end, raw_name = "OpenSSL ping-pong" }
+pipelined(ask_tls, 256, 20000)
+harness.compare { name = "rpc.tls.64B.256_in_flight", unit = "1/s",
+  goal = 0.6, higher = true,
+  ours = function() return pipelined(ask_tls, 256, 200000) end,
+  raw = function() return pipelined(ask_plain, 256, 200000) end,
+  raw_name = "our plain TCP" }
+
+tls_stop()
+assert(secure:stop():await())
+for _, name in ipairs({ "ca", "server", "client" }) do
+  os.remove(folder .. "/" .. name .. ".pem")
+  os.remove(folder .. "/" .. name .. ".key")
+end
+uv.fs_rmdir(folder)
 
 stop()
 assert(service:stop():await())

@@ -56,11 +56,15 @@ function M.token_bytes(token)
   return ffi.string(t, ffi.sizeof(t))
 end
 
+function M.require_tls(s, required)
+  C.orr_service_require_tls(s, required and 1 or 0)
+end
+
 local NAME_MAX = 128 -- with its NUL
 local name_bytes = ffi.new("char[?]", NAME_MAX)
 
 --- What the endpoints of a class have in common. options: methods
--- (MessagePack), gateways, control (bytes).
+-- (MessagePack), gateways, control (bytes), permissions (texts, or nil).
 function M.template(options)
   local o = ffi.new("orr_endpoint_options")
   o.methods = ffi.cast("const uint8_t *", options.methods)
@@ -68,8 +72,13 @@ function M.template(options)
   o.gateways = options.gateways
   o.name = name_bytes
   o.control = ffi.cast("const uint8_t *", options.control)
-  -- The struct only points to the strings; this keeps them.
-  return { struct = o, strings = options }
+  local permissions, texts = options.permissions, nil
+  if permissions then
+    texts = ffi.new("const char *[?]", #permissions, permissions)
+    o.permissions = texts
+  end
+  -- The struct only points to these; this keeps them.
+  return { struct = o, strings = options, texts = texts }
 end
 
 local slot_out = ffi.new("uint32_t[1]")

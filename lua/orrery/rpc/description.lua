@@ -100,6 +100,9 @@ end
 local FIELDS = { "tell", "control", "timeout_ms" }
 
 local function differs(a, b)
+  if b.permission ~= nil and a.permission ~= b.permission then
+    return "permission"
+  end
   for _, field in ipairs(FIELDS) do
     if a[field] ~= b[field] then return field end
   end
@@ -116,6 +119,8 @@ local function add(known, method, from)
   end
   entry.gateways[from] = true
   entry.signature = entry.signature or method.signature
+  -- Whoever asks for a role is heard: a child cannot lose it.
+  entry.permission = entry.permission or method.permission
   return entry
 end
 
@@ -163,19 +168,22 @@ end
 function M.wire(class)
   local known = rawget(class, "_wire")
   if known then return known end
-  local list, control = {}, {}
+  local list, control, permissions, is_guarded = {}, {}, {}, false
   for i, m in ipairs(class._methods) do
     list[i] = { m.name, m.timeout_ms, m.tell, m.control }
     local gateways = gateways_of(class, m)
     -- The fifth place is kept for what a method says of itself.
     if gateways then list[i][5], list[i][6] = false, gateways end
     control[i] = string.char(m.control and 1 or 0)
+    permissions[i] = m.permission or ""
+    is_guarded = is_guarded or m.permission ~= nil
   end
   known = {
     methods = list,
     template = native.template({
       methods = core.encode(list), control = table.concat(control),
       gateways = table.concat(class._gateways, " "),
+      permissions = is_guarded and permissions or nil,
     }),
   }
   class._wire = known

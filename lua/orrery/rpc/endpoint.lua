@@ -17,11 +17,14 @@ local time = require("orrery.util.time")
 local M = {}
 
 local METHODS_MAX = 1024
-local OPTIONS = { timeout = true, tell = true, lane = true, args = true }
+local OPTIONS = {
+  timeout = true, tell = true, lane = true, permission = true, args = true,
+}
 local CLASS_OPTIONS = {
   extends = true, gateways = true, fenced = true, strict = true,
   restart = true,
 }
+local ROLE_MAX = 64
 local LANES = { control = true, bulk = true }
 local HOOKS = { init = true, on_start = true, on_stop = true }
 M.HOOKS = HOOKS
@@ -238,6 +241,24 @@ end
 
 -- Classes ---------------------------------------------------------------------
 
+-- The roles that may call a method over TLS: a text of words, or nil.
+local function check_permission(permission, where)
+  if permission == nil then return nil end
+  local roles = type(permission) == "table" and permission or { permission }
+  if #roles == 0 then
+    error(where .. ": permission names no role; leave it out to let "
+      .. "everybody call", 5)
+  end
+  for _, role in ipairs(roles) do
+    if type(role) ~= "string" or not role:match("^[%w_.-]+$")
+      or #role > ROLE_MAX then
+      error(where .. ": permission is a role or a list of roles, each of "
+        .. "letters, digits, _ . -", 5)
+    end
+  end
+  return table.concat(roles, " ")
+end
+
 local function check_method(class_name, name, options)
   local where = string.format("orrery.endpoint(%q): method %q", class_name,
     tostring(name))
@@ -254,7 +275,7 @@ local function check_method(class_name, name, options)
   for key in pairs(options) do
     if not OPTIONS[key] then
       error(where .. ": unknown option " .. tostring(key)
-        .. "; it knows lane, tell, timeout", 4)
+        .. "; it knows lane, permission, tell, timeout", 4)
     end
   end
   if options.lane and not LANES[options.lane] then
@@ -274,6 +295,7 @@ local function check_method(class_name, name, options)
   return {
     name = name, timeout_ms = timeout_ms, tell = options.tell == true,
     control = options.lane == "control", signature = signature,
+    permission = check_permission(options.permission, where),
   }
 end
 

@@ -17,6 +17,8 @@ local Gateway = require("orrery.rpc.gateway")
 local life_cycle = require("orrery.rpc.life_cycle")
 local log_context = require("orrery.rpc.log_context")
 local native = require("orrery.native.service")
+local native_tls = require("orrery.native.tls")
+local security = require("orrery.rpc.security")
 local Server = require("orrery.rpc.server")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
@@ -28,7 +30,8 @@ Service.__index = Service
 
 local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
-  advertise = true, spin = true,
+  advertise = true, spin = true, tls = true, insecure = true,
+  require_tls = true,
 }
 local START_OPTIONS = {
   id = true, args = true, token = true, capacity = true, restart = true,
@@ -72,7 +75,7 @@ end
 
 --- Parts made by the caller: real services and simulated ones differ in their
 -- executor and their net. options: executor, name, cluster_id, timeout,
--- make_net(pointer) -> net | nil, err; bind, advertise.
+-- make_net(pointer) -> net | nil, err; bind, advertise; tls, require_tls.
 function Service.create(options)
   local executor = options.executor
   local incarnation = 1 + executor.chance:below(2 ^ 52)
@@ -87,6 +90,16 @@ function Service.create(options)
       return nil, err
     end
   end
+  if options.tls then
+    local ok
+    ok, err = native_tls.secure(net, options.tls)
+    if not ok then
+      native.net_free(net)
+      native.free(pointer)
+      return nil, err
+    end
+  end
+  native.require_tls(pointer, options.require_tls == true)
   if options.bind then
     local bound
     bound, err = native.listen(net, options.bind)
@@ -101,7 +114,7 @@ function Service.create(options)
   return new_object({
     _executor = executor, _pointer = pointer, _net = net, _owner = true,
     _timeout_ms = options.timeout_ms, name = options.name or "orrery",
-    _spawner = options.spawner,
+    _spawner = options.spawner, _tls = options.tls,
   })
 end
 
@@ -110,12 +123,15 @@ function Service.adopt(options)
   return new_object({
     _executor = options.executor, _pointer = options.pointer,
     _net = options.net, _owner = false, name = options.name,
+    _tls = options.tls,
     _timeout_ms = options.timeout_ms, _spawner = options.spawner,
   })
 end
 
 --- A service on this state's real executor; throws for bad options, answers
--- nil, err when the system refuses.
+-- nil, err when the system refuses, or when bind is an address that other
+-- machines reach and there is neither tls nor insecure = true. tls and
+-- require_tls: docs/security.md.
 function Service.new(options)
   options = check_options(options, OPTIONS, "orrery.service")
   local timeout_ms
@@ -129,11 +145,17 @@ function Service.new(options)
         .. type(value), 3)
     end
   end
+  security.check_tls(options.tls, "orrery.service", 3)
+  if options.bind then
+    local ok, err = security.check_bind(options.bind, options)
+    if not ok then return nil, err end
+  end
   local executor = Executor.default()
   local service, err = Service.create({
     executor = executor, name = options.name, bind = options.bind,
     cluster_id = options.cluster_id, timeout_ms = timeout_ms,
-    advertise = options.advertise,
+    advertise = options.advertise, tls = options.tls,
+    require_tls = options.require_tls,
     make_net = function(pointer)
       return native.net(core.loop(), pointer, options.net)
     end,
@@ -405,6 +427,18 @@ end
 --- What runs here: see native.service.endpoints.
 function Service:endpoints()
   return native.endpoints(self._pointer, self._executor:now_ms())
+end
+
+--- Reads certificate, key and authority again, for connections to come; when
+-- they cannot be used the ones read before stay. Spawned executors look at
+-- their files by themselves.
+---@return true|nil, table|nil error
+function Service:reload_tls()
+  check_open(self, "service:reload_tls")
+  if not self._tls then
+    error("service:reload_tls: the service was made without tls", 2)
+  end
+  return native_tls.reload(self._net)
 end
 
 function Service:net_info()
