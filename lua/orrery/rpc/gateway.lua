@@ -19,7 +19,9 @@ local M = {}
 -- Names that a gateway needs for itself.
 M.RESERVED = {
   address = true, endpoint = true, hostname = true, token = true,
-  with = true, disconnect = true,
+  with = true, disconnect = true, connected = true, get_address = true,
+  get_hostname = true, get_fencing_token = true, run_async = true,
+  call_async = true, schedule_run_async = true,
 }
 
 local CONTROL = 1
@@ -129,8 +131,13 @@ local function unknown_method(gateway, key)
     table.concat(names, ", ")), 3)
 end
 
+-- What every gateway can do besides its methods.
+local Base = {}
+
 -- Only for keys that the gateway lacks.
 local Gateway = { __index = function(self, key)
+  local own = Base[key]
+  if own then return own end
   return unknown_method(self, key)
 end }
 
@@ -174,7 +181,57 @@ local function with(gateway, options)
   return view
 end
 
--- The wire form of one method: { name, timeout_ms, tell, control }.
+Base.with = with
+
+--- Forgets the peer; later calls fail.
+function Base:disconnect()
+  self._executor.core.disconnect(self._target)
+end
+
+function Base:get_address() return self.address end
+
+function Base:get_hostname() return self.hostname end
+
+--- The token that its calls carry; throws when it was connected without.
+function Base:get_fencing_token()
+  local token = self.token
+  if token then return { epoch = token.epoch, session = token.session } end
+  error("get_fencing_token: the gateway " .. self._gateway_name .. " of "
+    .. self.address .. " is not fenced: it carries no token", 2)
+end
+
+-- Functions cannot be sent: only the gateway of an endpoint to itself takes
+-- them.
+local function posts(name)
+  Base[name] = function(self, ...)
+    local cell = self._cell
+    if cell then
+      local object = cell.server and cell.server.endpoint or cell.object
+      return object[name](object, ...)
+    end
+    error(name .. ": a function cannot be sent to " .. self.address
+      .. "; only an endpoint itself and its self_gateway take one", 2)
+  end
+end
+
+for _, name in ipairs({ "run_async", "call_async", "schedule_run_async" }) do
+  posts(name)
+end
+
+-- Does a method belong to this gateway? Without the list it is in all.
+local function belongs(raw, gateway)
+  local gateways = raw[6]
+  if gateway == nil or type(gateways) ~= "table" then return true end
+  for _, name in ipairs(gateways) do
+    if name == gateway then return true end
+  end
+  return false
+end
+
+local STATES = { [0] = "created", "started", "stopping" }
+
+-- The wire form of one method: { name, timeout_ms, tell, control, false,
+-- gateways }; gateways: those that have it, nil = all.
 local function read_method(raw)
   if type(raw) ~= "table" or type(raw[1]) ~= "string" then return nil end
   return {
@@ -185,9 +242,10 @@ local function read_method(raw)
   }
 end
 
---- Makes a gateway. options: executor, target, gateway (name), endpoint,
--- address ("host:port" or ""), methods (wire form), token, timeout_ms (default
--- of asks).
+--- Makes a gateway. options: executor, target, gateway (name or nil: all
+-- methods), endpoint, address ("host:port" or ""), methods (wire form), token,
+-- timeout_ms (default of asks), state and fenced (of the endpoint when it was
+-- connected), cell (of a gateway to an endpoint of this executor).
 function M.new(options)
   local executor = options.executor
   local address = options.address
@@ -198,22 +256,21 @@ function M.new(options)
     hostname = address:match("^%[?(.-)%]?:%d+$") or "",
     token = options.token,
     _place = address == "" and "this process" or address,
-    _gateway_name = options.gateway,
-    _spill = options.spill,
+    connected = options.state and { state = STATES[options.state] or "unknown",
+      fenced = options.fenced == true },
+    _cell = options.cell or false,
+    _gateway_name = options.gateway or "endpoint",
+    _spill = options.spill or false,
     _executor = executor,
     _target = options.target,
     _entries = {},
     _by_name = {},
     _views = {},
   }, Gateway)
-  rawset(gateway, "with", with)
-  rawset(gateway, "disconnect", function(self)
-    executor.core.disconnect(self._target)
-  end)
   for i, raw in ipairs(options.methods) do
     local method = read_method(raw)
     if method and not M.RESERVED[method.name]
-      and method.name:sub(1, 1) ~= "_" then
+      and belongs(raw, options.gateway) and method.name:sub(1, 1) ~= "_" then
       local timeout_ms = method.timeout_ms
       if timeout_ms == 0 then timeout_ms = options.timeout_ms end
       local entry = entry_of(gateway, i - 1, method, executor, timeout_ms)

@@ -358,11 +358,15 @@ function M.on_call(cell, method, call, key)
   if not spill then
     return refuse(cell, call, "this endpoint's executor has no option spill")
   end
-  cell.held = {}
+  local line = {}
+  cell.held = line
   call_store(spill, cell.executor.context, spill.get, key,
     function(bytes, err)
       if cell.gone then return end
-      local held, list, count = cell.held, nil, nil
+      if cell.held ~= line then
+        return refuse(cell, call, "the endpoint began anew meanwhile")
+      end
+      local list, count
       cell.held = nil
       if err == nil then
         list, count = values_of(bytes, key)
@@ -373,7 +377,7 @@ function M.on_call(cell, method, call, key)
       else
         M.run_call(cell, method, call, unpack(list, 1, count))
       end
-      cell.held = held
+      cell.held = line
       cell.executor:release(cell)
     end)
 end
