@@ -7,14 +7,20 @@
 
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
+local executors = require("orrery.rpc.executors")
 local Gateway = require("orrery.rpc.gateway")
+local idempotency = require("orrery.rpc.idempotency")
+local log = require("orrery.native.log")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
 
 local M = {}
 
 local METHODS_MAX = 1024
-local OPTIONS = { timeout = true, tell = true, lane = true }
+local OPTIONS = {
+  timeout = true, tell = true, lane = true, idempotent = true,
+}
+local IDEMPOTENT = { key = "key", [true] = "safe" }
 local LANES = { control = true, bulk = true }
 local HOOKS = { init = true, on_start = true, on_stop = true }
 
@@ -79,12 +85,25 @@ function Endpoint:schedule_run_async(delay, fn)
   check_function(fn, "schedule_run_async")
   local cell = live_cell(self, "schedule_run_async")
   local ms = time.check_ms(delay, "schedule_run_async")
-  if cell.gone then return setmetatable({}, Handle) end
+  if cell.gone then
+    log.warn("rpc", "%s has ended: scheduled work will never run", cell.name)
+    return setmetatable({}, Handle)
+  end
   return setmetatable({
     _executor = cell.executor,
     _entry = cell.executor:timer(ms, cell, fn),
   }, Handle)
 end
+
+--- The executor of this endpoint's own messages: execute, submit, schedule,
+-- schedule_at_fixed_rate, schedule_with_fixed_delay (orrery.rpc.executors).
+function Endpoint:get_main_thread_executor()
+  local cell = live_cell(self, "get_main_thread_executor")
+  cell.main_executor = cell.main_executor or executors.of_endpoint(self)
+  return cell.main_executor
+end
+
+Endpoint[Gateway.ONCE] = idempotency.handler
 
 --- A gateway to this endpoint itself, with its own token.
 function Endpoint:self_gateway()
@@ -142,7 +161,7 @@ local function check_method(class_name, name, options)
   for key in pairs(options) do
     if not OPTIONS[key] then
       error(where .. ": unknown option " .. tostring(key)
-        .. "; it knows lane, tell, timeout", 4)
+        .. "; it knows idempotent, lane, tell, timeout", 4)
     end
   end
   if options.lane and not LANES[options.lane] then
@@ -154,9 +173,15 @@ local function check_method(class_name, name, options)
     if not ms then error(where .. ": " .. err.message, 4) end
     timeout_ms = ms
   end
+  local idempotent = options.idempotent
+  if idempotent and (not IDEMPOTENT[idempotent] or options.tell) then
+    error(where .. ": idempotent is true (it may simply run again) or \"key\" "
+      .. "(replies are kept by key), and not for a tell", 4)
+  end
   return {
     name = name, timeout_ms = timeout_ms, tell = options.tell == true,
     control = options.lane == "control",
+    idempotent = idempotent and IDEMPOTENT[idempotent] or nil,
   }
 end
 
@@ -176,6 +201,7 @@ local function check_methods(class_name, methods)
   for i, name in ipairs(names) do
     list[i] = check_method(class_name, name, methods[name])
   end
+  idempotency.declare(list)
   return list
 end
 

@@ -9,30 +9,39 @@
 -- while on_start waits are held. Stop: a run in the mailbox behind the messages
 -- that wait, then on_stop, then the name is free.
 
+local addresses = require("orrery.rpc.address")
 local core = require("orrery.core")
 local Endpoint = require("orrery.rpc.endpoint")
 local errors = require("orrery.util.errors")
 local Executor = require("orrery.rpc.executor")
+local executors = require("orrery.rpc.executors")
 local Future = require("orrery.util.future")
 local Gateway = require("orrery.rpc.gateway")
+local idempotency = require("orrery.rpc.idempotency")
 local log = require("orrery.native.log")
 local native = require("orrery.native.service")
+local retry = require("orrery.rpc.retry")
+local role_gateway = require("orrery.rpc.role_gateway")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
 
 local DEFAULT_TIMEOUT_MS = 10000
+local DEFAULT_RETRY_DELAY_MS = 1000
 
 local Service = {}
 Service.__index = Service
 
 local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
-  advertise = true,
+  advertise = true, connect_retries = true, connect_retry_delay = true,
+  ask_callstack = true,
 }
 local START_OPTIONS = {
-  id = true, args = true, token = true, capacity = true,
+  id = true, args = true, token = true, capacity = true, reply_cache = true,
 }
-local CONNECT_OPTIONS = { token = true, timeout = true }
+local CONNECT_OPTIONS = {
+  token = true, timeout = true, retries = true, retry_delay = true,
+}
 
 local function check_options(options, known, who)
   if options == nil then return {} end
@@ -64,6 +73,28 @@ local function new_object(fields)
   return self
 end
 
+-- Listens on the first port that is free; the address for peers: what was
+-- bound, or advertise with the port that was bound where it names none.
+local function listen(net, bind, advertise)
+  local list, err = addresses.candidates(bind)
+  if not list then return nil, err end
+  local bound
+  for _, candidate in ipairs(list) do
+    bound, err = native.listen(net, candidate)
+    if bound or err.code ~= "address_in_use" then break end
+  end
+  if not bound then
+    return nil, errors.new(err.code, "cannot listen on " .. bind .. ": "
+      .. err.message, { context = { address = bind } })
+  end
+  if not advertise then return bound end
+  if addresses.parse(advertise) then return advertise end
+  local host
+  host, err = addresses.normalize_host(advertise)
+  if not host then return nil, err end
+  return addresses.join(host, bound:match(":(%d+)$"))
+end
+
 --- Parts made by the caller: real services and simulated ones differ in their
 -- executor and their net. options: executor, name, cluster_id, timeout,
 -- make_net(pointer) -> net | nil, err; bind, advertise.
@@ -82,17 +113,19 @@ function Service.create(options)
     end
   end
   if options.bind then
-    local bound
-    bound, err = native.listen(net, options.bind)
-    if not bound then
+    local address
+    address, err = listen(net, options.bind, options.advertise)
+    if not address then
       native.net_free(net)
       native.free(pointer)
-      return nil, errors.new(err.code, "cannot listen on " .. options.bind
-        .. ": " .. err.message, { context = { address = options.bind } })
+      return nil, err
     end
-    native.set_address(pointer, options.advertise or bound)
+    native.set_address(pointer, address)
   end
   return new_object({
+    _connect_retries = options.connect_retries,
+    _connect_retry_delay_ms = options.connect_retry_delay_ms,
+    _ask_callstack = options.ask_callstack,
     _executor = executor, _pointer = pointer, _net = net, _owner = true,
     _timeout_ms = options.timeout_ms, name = options.name or "orrery",
     _spawner = options.spawner,
@@ -116,6 +149,12 @@ function Service.new(options)
   if options.timeout then
     timeout_ms = time.check_ms(options.timeout, "orrery.service", 2)
   end
+  local retries = options.connect_retries
+  if retries ~= nil and (type(retries) ~= "number" or retries < 0) then
+    error("orrery.service: connect_retries must be a number from 0", 3)
+  end
+  local retry_delay_ms = options.connect_retry_delay and time.check_ms(
+    options.connect_retry_delay, "orrery.service", 2)
   for _, key in ipairs({ "bind", "name", "cluster_id", "advertise" }) do
     local value = options[key]
     if value ~= nil and type(value) ~= "string" then
@@ -127,7 +166,9 @@ function Service.new(options)
   local service, err = Service.create({
     executor = executor, name = options.name, bind = options.bind,
     cluster_id = options.cluster_id, timeout_ms = timeout_ms,
-    advertise = options.advertise,
+    advertise = options.advertise, connect_retries = retries,
+    connect_retry_delay_ms = retry_delay_ms,
+    ask_callstack = options.ask_callstack,
     make_net = function(pointer)
       return native.net(core.loop(), pointer, options.net)
     end,
@@ -152,7 +193,7 @@ local function wire_methods(class)
   if known then return known end
   local list, control = {}, {}
   for i, m in ipairs(class._methods) do
-    list[i] = { m.name, m.timeout_ms, m.tell, m.control }
+    list[i] = { m.name, m.timeout_ms, m.tell, m.control, m.modes }
     control[i] = string.char(m.control and 1 or 0)
   end
   known = { methods = list, bytes = core.encode(list),
@@ -368,9 +409,12 @@ function Service:start(class, options)
       .. " is fenced: it needs a token", 2)
   end
   local id = options.id or class._name .. "_" .. self._executor.chance:hex(8)
+  local replies = idempotency.check_options(options.reply_cache,
+    "service:start", 3)
   local cell = make_cell(self, class, options, id)
   local ok, err = open_cell(cell, options, token_bytes)
   if not ok then return nil, err end
+  idempotency.attach(cell, replies)
   ok, err = make_object(cell, options.args or {})
   if not ok then
     terminated(cell)
@@ -406,14 +450,9 @@ function Service:_gateway_of(cell)
     executor = self._executor, target = target, gateway = cell.class_name,
     endpoint = cell.name, address = self.address, methods = cell.wire_methods,
     token = cell.token, timeout_ms = self._timeout_ms,
+    ask_callstack = self._ask_callstack,
   })
   return cell.gateway
-end
-
-local function split_address(address)
-  local place, name = address:match("^(.-:%d+)/(.+)$")
-  if place then return place, name end
-  return "", address
 end
 
 local connect_calls = setmetatable({}, { __mode = "k" })
@@ -423,29 +462,18 @@ local function connect_failure(future, status, body)
   local e = errors.from_table(body or {})
   return errors.new(core.code_name(status), string.format(
     "cannot connect to %s: %s", info.address, e.message),
-    { context = { address = info.address }, cause = e.cause })
+    { context = { address = info.address, gateway = info.gateway,
+      phase = "connect" }, cause = e.cause })
 end
 
---- Future of a gateway. address: "host:port/endpoint", or "endpoint" of this
--- service. gateway: its name, or nil for any. options: token, timeout.
-function Service:connect(address, gateway, options)
-  check_open(self, "service:connect")
-  if type(address) ~= "string" or address == "" then
-    error("service:connect: an address \"host:port/endpoint\" is needed", 2)
-  end
-  if type(gateway) == "table" then gateway = gateway.name end
-  options = check_options(options, CONNECT_OPTIONS, "service:connect")
-  local token_bytes, message = native.token_bytes(options.token)
-  if message then error("service:connect: " .. message, 2) end
-  local timeout_ms = options.timeout
-    and time.check_ms(options.timeout, "service:connect") or self._timeout_ms
+-- One try; future of a gateway.
+local function connect_once(self, order)
   local executor = self._executor
-  local place, name = split_address(address)
-  local slot, code, text = executor.core.connect(self._pointer, place, name,
-    gateway or "", token_bytes, timeout_ms)
+  local slot, code, text = executor.core.connect(self._pointer, order.place,
+    order.name, order.gateway or "", order.token_bytes, order.timeout_ms)
   if not slot then
     return Future.rejected(errors.new(core.code_name(code),
-      "cannot connect to " .. address .. ": " .. text))
+      "cannot connect to " .. order.address .. ": " .. text))
   end
   local raw = Future.new()
   raw._slot = slot
@@ -453,7 +481,7 @@ function Service:connect(address, gateway, options)
     failure = connect_failure,
     cancel = function(f) executor.core.cancel(f._slot) end,
   }
-  connect_calls[raw] = { address = address }
+  connect_calls[raw] = order
   executor.pending[slot] = raw
   local out = Future.new()
   out._on_cancel = function() raw:cancel() end
@@ -463,34 +491,82 @@ function Service:connect(address, gateway, options)
       return
     end
     out:resolve(Gateway.new({
-      executor = executor, target = map.target, endpoint = name,
-      gateway = gateway or "endpoint", address = map.address or place,
-      methods = map.methods or {}, token = options.token,
-      timeout_ms = self._timeout_ms,
+      executor = executor, target = map.target, endpoint = order.name,
+      gateway = order.gateway or "endpoint",
+      address = map.address or order.place, methods = map.methods or {},
+      token = order.token, timeout_ms = self._timeout_ms,
+      ask_callstack = self._ask_callstack,
     }))
   end)
   return out
 end
 
--- Work of the service ---------------------------------------------------------
-
---- Runs fn() after delay, outside of every endpoint; handle:cancel().
-function Service:schedule(delay, fn)
-  local ms = time.check_ms(delay, "service:schedule")
-  local executor = self._executor
-  return setmetatable({
-    _executor = executor, _entry = executor:timer(ms, executor.context, fn),
-  }, Endpoint.Handle)
+--- Future of a gateway. address: "host:port/endpoint", or "endpoint" of this
+-- service. gateway: its name, or nil for any. options: token, timeout (of one
+-- try), retries and retry_delay (of the service by default): what cannot be
+-- reached is tried again that often.
+function Service:connect(address, gateway, options)
+  check_open(self, "service:connect")
+  if type(address) ~= "string" or address == "" then
+    error("service:connect: an address \"host:port/endpoint\" is needed", 2)
+  end
+  if type(gateway) == "table" then gateway = gateway.name end
+  options = check_options(options, CONNECT_OPTIONS, "service:connect")
+  local token_bytes, message = native.token_bytes(options.token)
+  if message then error("service:connect: " .. message, 2) end
+  local order = {
+    address = address, gateway = gateway, token = options.token,
+    token_bytes = token_bytes, timeout_ms = options.timeout
+      and time.check_ms(options.timeout, "service:connect")
+      or self._timeout_ms,
+  }
+  local retries = options.retries or self._connect_retries or 0
+  local delay_ms = options.retry_delay
+    and time.check_ms(options.retry_delay, "service:connect")
+    or self._connect_retry_delay_ms or DEFAULT_RETRY_DELAY_MS
+  local err
+  order.place, order.name = addresses.split(address)
+  if not order.place then
+    err = order.name
+    return Future.rejected(errors.new(err.code, "cannot connect: "
+      .. err.message, { context = { address = address, phase = "connect" } }))
+  end
+  if retries <= 0 then return connect_once(self, order) end
+  return retry.run(self._executor, function()
+    if self._stopping then
+      return nil, errors.new("closed", "cannot connect to " .. address
+        .. ": the service was stopped")
+    end
+    return connect_once(self, order)
+  end, {
+    attempts = retries + 1, retry_on = { "unreachable", "expired_unsent" },
+    backoff = { initial = delay_ms, multiplier = 1, jitter = 0 },
+  })
 end
 
---- Future of fn(), run as a task outside of every endpoint.
-function Service:execute(fn)
-  local future = Future.new()
-  task.later(self._executor.context, function()
-    local value, err = fn()
-    if err ~= nil then future:reject(err) else future:resolve(value) end
-  end)
-  return future
+-- Work of the service ---------------------------------------------------------
+
+executors.install(Service)
+role_gateway.install(Service)
+
+--- The address that peers use; "" for a local service.
+function Service:get_address()
+  return self.address
+end
+
+--- Its port; -1 for a local service.
+function Service:get_port()
+  return tonumber(self.address:match(":(%d+)$")) or -1
+end
+
+--- Ends an endpoint (or a server) of this service; its termination future. Of
+-- what has ended already, and after the service's stop, nothing happens.
+function Service:stop_server(endpoint)
+  local cell = type(endpoint) == "table" and rawget(endpoint, "_cell")
+  if not cell then
+    error("service:stop_server: an endpoint or a server is needed", 2)
+  end
+  return cell.service:_terminate(cell)
 end
 
 --- Starts the class of a module on a new executor; future of a handle with
@@ -551,10 +627,15 @@ function Service:stop()
     waits[#waits + 1] = handle:stop()
   end
   settle_all(waits):_watch(function(_, err)
+    role_gateway.close(self)
+    executors.close(self)
     if self._net then native.net_close(self._net, "the service was stopped") end
     if err ~= nil then out:reject(err) else out:resolve(true) end
   end)
   return out
 end
+
+--- The name of stop in the framework.
+Service.stop_service = Service.stop
 
 return Service
