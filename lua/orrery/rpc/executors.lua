@@ -72,7 +72,7 @@ local function endpoint_owner(endpoint)
   }
 end
 
--- Scheduled work ---------------------------------------------------------------
+-- Scheduled work --------------------------------------------------------------
 
 local Scheduled = {}
 Scheduled.__index = Scheduled
@@ -176,7 +176,7 @@ local function schedule(owner, kind, delay_ms, period_ms, fn)
   return self
 end
 
--- The executor object ----------------------------------------------------------
+-- The executor object ---------------------------------------------------------
 
 local Executor = {}
 Executor.__index = Executor
@@ -248,7 +248,7 @@ function M.close(service)
   for _, handle in ipairs(list) do handle:_end("closed") end
 end
 
--- What a service can do --------------------------------------------------------
+-- What a service can do -------------------------------------------------------
 
 local Mixin = {}
 

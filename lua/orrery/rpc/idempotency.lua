@@ -73,7 +73,7 @@ function M.check_options(options, who, level)
   return out
 end
 
--- The cache --------------------------------------------------------------------
+-- The cache -------------------------------------------------------------------
 
 local Cache = {}
 Cache.__index = Cache
@@ -159,7 +159,7 @@ local function replay(entry)
   return (core.decode(entry.reply))
 end
 
--- The handler ------------------------------------------------------------------
+-- The handler -----------------------------------------------------------------
 
 -- A caller's future of an entry: what it does with it is its own affair.
 local function waiter_of(entry)

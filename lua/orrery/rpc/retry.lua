@@ -41,7 +41,7 @@ local BACKOFF = { initial = true, max = true, multiplier = true,
   jitter = true }
 local ATTEMPTS, ATTEMPTS_MAX = 5, 1000
 
--- Options ----------------------------------------------------------------------
+-- Options ---------------------------------------------------------------------
 
 local function fail(who, level, format, ...)
   error(who .. ": " .. string.format(format, ...), level + 1)
@@ -133,7 +133,7 @@ local function check(options, who, level, is_idempotent)
   }
 end
 
--- The loop ---------------------------------------------------------------------
+-- The loop --------------------------------------------------------------------
 
 local function is_wanted(order, err)
   if order.codes[err.code] or order.also and order.also(err) then
@@ -231,7 +231,7 @@ function M.run(executor, fn, options)
   return start(executor, fn, check(options, who, 1))
 end
 
--- Calls ------------------------------------------------------------------------
+-- Calls -----------------------------------------------------------------------
 
 -- A key of its own for each logical call; after a failure that the handler
 -- itself answered, which is kept with the key, a fresh one.

@@ -45,7 +45,7 @@ local function later(role, ms, fn)
   return role.executor:timer(ms, role.executor.context, fn)
 end
 
--- The leader -------------------------------------------------------------------
+-- The leader ------------------------------------------------------------------
 
 -- Wakes those who wait for a connection; in their order.
 function Role:wake()
@@ -108,7 +108,7 @@ function Role:leader(address, token)
   self:connect()
 end
 
--- Calls ------------------------------------------------------------------------
+-- Calls -----------------------------------------------------------------------
 
 local function too_late(role, call)
   local why = not role.address and "no leader is known"
@@ -225,7 +225,7 @@ function Role:stop()
   end
 end
 
--- The proxy --------------------------------------------------------------------
+-- The proxy -------------------------------------------------------------------
 
 local function limit_of(role, method, ms)
   if ms then return ms end

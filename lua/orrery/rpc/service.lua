@@ -34,7 +34,7 @@ Service.__index = Service
 local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
   advertise = true, connect_retries = true, connect_retry_delay = true,
-  ask_callstack = true,
+  ask_callstack = true, log_lifecycle_events = true,
 }
 local START_OPTIONS = {
   id = true, args = true, token = true, capacity = true, reply_cache = true,
@@ -126,6 +126,7 @@ function Service.create(options)
     _connect_retries = options.connect_retries,
     _connect_retry_delay_ms = options.connect_retry_delay_ms,
     _ask_callstack = options.ask_callstack,
+    _log_lifecycle = options.log_lifecycle_events,
     _executor = executor, _pointer = pointer, _net = net, _owner = true,
     _timeout_ms = options.timeout_ms, name = options.name or "orrery",
     _spawner = options.spawner,
@@ -169,6 +170,7 @@ function Service.new(options)
     advertise = options.advertise, connect_retries = retries,
     connect_retry_delay_ms = retry_delay_ms,
     ask_callstack = options.ask_callstack,
+    log_lifecycle_events = options.log_lifecycle_events,
     make_net = function(pointer)
       return native.net(core.loop(), pointer, options.net)
     end,
@@ -233,6 +235,11 @@ local function terminated(cell, err)
   cell.gone = true
   cell.held = nil
   service._cells[cell.name] = nil
+  if service._log_lifecycle then
+    log.info("rpc", "endpoint %s has ended%s", cell.object
+      and cell.object.address or cell.name,
+      err ~= nil and ": " .. tostring(err) or "")
+  end
   if err ~= nil then
     cell.termination:reject(err)
   else
@@ -296,6 +303,9 @@ local function on_start_done(t, value, err)
       .. " could not be started: on_start failed", { cause = cause }))
   end
   cell.state = "started"
+  if cell.service._log_lifecycle then
+    log.info("rpc", "endpoint %s has started", cell.object.address)
+  end
   cell.executor:release(cell)
   if cell.stop_wanted and not cell.gone then post_stop(cell) end
 end

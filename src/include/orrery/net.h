@@ -27,6 +27,8 @@ typedef struct orr_net_options {
     uint64_t handshake_timeout_ns; /* 0 = 10 s */
     uint64_t keepalive_ns;         /* idle time before a ping; 0 = 15 s; closed
                                    after three times that without a byte */
+    uint64_t retry_gate_ns;        /* pause before an address is dialled again
+                                   after a connection to it ended; 0 = 50 ms */
 } orr_net_options;
 
 typedef struct orr_net_info {
