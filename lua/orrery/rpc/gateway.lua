@@ -57,6 +57,10 @@ local function failure(entry, future, status, body)
   local context = {
     method = entry.name, endpoint = gateway.endpoint, address = where,
   }
+  -- Said by the peer's core: no handler has seen the call.
+  if type(body) == "table" and body.never_ran == true then
+    context.never_ran = true
+  end
   local phase = PHASES[code]
   if phase then
     context.limit_ms, context.phase = entry.timeout_ms, phase

@@ -6,7 +6,8 @@
 --
 -- A call is delivered at most once: a failure such as `unreachable` can mean
 -- that it ran and the answer was lost. So by default only failures of calls
--- that certainly never ran are tried again (NEVER_RAN). For a method that is
+-- that certainly never ran are tried again (NEVER_RAN, and what the peer says
+-- so of: context.never_ran). For a method that is
 -- declared idempotent all transport failures are (MAY_HAVE_RUN): with "key"
 -- the attempts share an idempotency key, so that the work is done once.
 -- retry_on replaces the list.
@@ -137,6 +138,9 @@ end
 
 local function is_wanted(order, err)
   if order.codes[err.code] or order.also and order.also(err) then
+    return true
+  end
+  if not order.causes and err.context and err.context.never_ran then
     return true
   end
   return order.causes and err.code == "remote" and errors.is(err.cause)

@@ -14,9 +14,10 @@
 --
 --   fenced, not_started   it did not run: the gateway is dropped, the leader
 --                         looked up again, the call made again
---   unreachable,          it may have run: dropped and looked up too; made
---   callee_died           again only if the method is declared idempotent
---                         (with "key": under one idempotency key)
+--   unreachable,          dropped and looked up too; as it may have run it is
+--   callee_died           made again only if the peer said that it has not, or
+--                         the method is declared idempotent (with "key": under
+--                         one idempotency key)
 --   anything else         is the answer
 --
 -- Who connected to a leader that is not known to have changed waits RETRY_MS
@@ -143,7 +144,9 @@ function Role:wait(call)
 end
 
 function Role:may_repeat(gateway, call, err)
-  if NOT_RUN[err.code] then return true end
+  if NOT_RUN[err.code] or err.context and err.context.never_ran then
+    return true
+  end
   if not LOST[err.code] then return false end
   return Gateway.idempotence(gateway, call.method) ~= nil
 end
