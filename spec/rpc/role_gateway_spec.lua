@@ -29,17 +29,17 @@ end
 
 -- Leaders that a spec names itself.
 local function hand()
-  local hand = { listeners = {}, stops = 0 }
-  function hand:follow(_, fn)
+  local source = { listeners = {}, stops = 0 }
+  function source:follow(_, fn)
     table.insert(self.listeners, fn)
     if self.address then fn(self.address, self.token) end
     return { stop = function() self.stops = self.stops + 1 end }
   end
-  function hand:tell(address, t)
+  function source:tell(address, t)
     self.address, self.token = address, t
     for _, fn in ipairs(self.listeners) do fn(address, t) end
   end
-  return hand
+  return source
 end
 
 describe("a gateway of a role", function()

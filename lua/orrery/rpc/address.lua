@@ -77,7 +77,8 @@ function M.normalize_host(host)
     local groups = v6_groups(inner:lower())
     if groups then return v6_text(groups) end
     -- Zones and embedded IPv4 are left to the system.
-    if inner:find("^[%x:]+:[%d]+%.[%d.]+$") or inner:find("^[%x:]+%%[%w_.-]+$") then
+    if inner:find("^[%x:]+:[%d]+%.[%d.]+$")
+      or inner:find("^[%x:]+%%[%w_.-]+$") then
       return inner:lower()
     end
     return bad(host, "is no IPv6 address")

@@ -42,7 +42,7 @@ function M.create_rpc_service(hostname, port, configuration, leaders)
   return service
 end
 
---- A port that was free a moment ago. Better bind to port 0 and ask the service.
+--- A port that was free a moment ago. Better bind to port 0 and ask then.
 function M.get_random_port()
   require("orrery.core") -- gives luv its loop
   local uv = require("luv")
