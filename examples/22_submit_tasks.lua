@@ -1,4 +1,4 @@
--- Connects to the TaskManager of examples/20_task_manager.lua and submits tasks.
+-- Submits tasks to the TaskManager of examples/20_task_manager.lua.
 --
 --   orrery exec examples/22_submit_tasks.lua
 --   orrery exec examples/22_submit_tasks.lua -- 127.0.0.1:8020/task_manager
