@@ -8,3 +8,4 @@ cache = false
 files["spec/**/*_spec.lua"] = { std = "+busted" }
 -- A job file and a script get their arguments like a program does.
 files["examples"] = { globals = {}, read_globals = { "arg", "args" } }
+files["spec/bench/keyed_job.lua"] = { read_globals = { "args" } }

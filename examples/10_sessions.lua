@@ -10,8 +10,9 @@ local orrery = require("orrery")
 
 local PAUSE = 30 -- minutes
 local visits = {
-  { user = "ada", at = 0 }, { user = "grace", at = 5 }, { user = "ada", at = 12 },
-  { user = "ada", at = 90 }, { user = "grace", at = 31 }, { user = "ada", at = 95 },
+  { user = "ada", at = 0 }, { user = "grace", at = 5 },
+  { user = "ada", at = 12 }, { user = "ada", at = 90 },
+  { user = "grace", at = 31 }, { user = "ada", at = 95 },
 }
 
 -- One source subtask keeps the visits in order; the keyed half runs twice.

@@ -3,8 +3,8 @@
 --     orrery run examples/12_own_ends.lua -- [--fail]
 --
 -- The source makes the Collatz sequences of the numbers up to 30; a split is a
--- range of them, made once on the client. The sink keeps the longest sequence of
--- its subtask. With --fail the sink throws, to show what that looks like.
+-- range of them, made once on the client. The sink keeps the longest sequence
+-- of its subtask. With --fail the sink throws, to show what that looks like.
 
 local orrery = require("orrery")
 

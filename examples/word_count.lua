@@ -1,6 +1,7 @@
 -- Counts the words of text files.
 --
---     orrery run examples/word_count.lua -- [--top N] [--parallelism P] [path...]
+--     orrery run examples/word_count.lua -- [--top N] [--parallelism P] \
+--         [path...]
 --
 -- Words are runs of ASCII letters in lower case, the same as
 --

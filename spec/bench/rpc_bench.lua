@@ -4,31 +4,10 @@
 local uv = require("luv")
 local orrery = require("orrery")
 local harness = require("harness")
+local processes = require("bench_process")
 local Future = require("orrery.util.future")
 
 local HEADER = 64 -- bytes of a frame's header
-
---- Starts the other process; answers its address and a function that ends it.
-local function start_server()
-  local exe = assert(uv.exepath())
-  local here = arg[0]:match("^(.*)/[^/]*$") or "."
-  local output, input = uv.new_pipe(false), uv.new_pipe(false)
-  local address = Future.new()
-  local process = assert(uv.spawn(exe, {
-    args = { "exec", here .. "/server.lua" },
-    stdio = { input, output, 2 },
-  }, function() end))
-  output:read_start(function(_, data)
-    if data and not address:is_done() then
-      address:resolve((data:gsub("%s+$", "")))
-    end
-  end)
-  return assert(address:await()), function()
-    input:close()
-    output:close()
-    if not process:is_closing() then process:close() end
-  end
-end
 
 --- Latencies of one call after the other, in ns.
 local function sequential(call, count)
@@ -90,7 +69,7 @@ harness.compare { name = "rpc.local.same_executor.ask", unit = "ns",
     return (harness.now_ns() - start) / count
   end }
 
--- another executor of this process ----------------------------------------------
+-- another executor of this process --------------------------------------------
 
 local spawned = assert(service:spawn("bench_counter",
   { id = "far" }):await())
@@ -107,9 +86,9 @@ harness.compare { name = "rpc.local.other_executor.128_in_flight",
   unit = "1/s", goal = 700000, higher = true,
   ours = function() return pipelined(ask_far, 128, 400000) end }
 
--- another process ------------------------------------------------------------------
+-- another process -------------------------------------------------------------
 
-local address, stop = start_server()
+local address, stop = processes.start_server()
 local echo = assert(service:connect(address, "echo"):await())
 
 local function raw_echo(size, window)
@@ -152,6 +131,44 @@ pipelined(ask_table, 256, 20000)
 harness.compare { name = "rpc.tcp.small_table.256_in_flight", unit = "1/s",
   goal = 300000, higher = true,
   ours = function() return pipelined(ask_table, 256, 300000) end }
+
+-- another process, TLS -----------------------------------------------------
+
+local folder = assert(uv.fs_mkdtemp("/tmp/orrery-bench-XXXXXX"))
+assert(require("orrery.cli.certs").make({ out = folder,
+  role = { "server", "client" } }))
+local secure = assert(orrery.service { tls = {
+  certificate = folder .. "/client.pem", key = folder .. "/client.key",
+  authority = folder .. "/ca.pem" } })
+local tls_address, tls_stop = processes.start_server({ "certificates",
+  folder })
+local tls_echo = assert(secure:connect(tls_address, "echo"):await())
+
+local body = ("x"):rep(62)
+local function ask_tls() return tls_echo:echo(body) end
+local function ask_plain() return echo:echo(body) end
+sequential(ask_tls, 5000)
+harness.compare { name = "rpc.tls.64B.1_in_flight.p50", unit = "ns",
+  goal = 1.15, ours = function()
+    return harness.median(sequential(ask_tls, 20000))
+  end, raw = function()
+    return harness.raw("tls_pingpong", ("--size %d --rounds 20000"):format(
+      64 + HEADER)).tls_pingpong_p50
+  end, raw_name = "OpenSSL ping-pong" }
+pipelined(ask_tls, 256, 20000)
+harness.compare { name = "rpc.tls.64B.256_in_flight", unit = "1/s",
+  goal = 0.6, higher = true,
+  ours = function() return pipelined(ask_tls, 256, 200000) end,
+  raw = function() return pipelined(ask_plain, 256, 200000) end,
+  raw_name = "our plain TCP" }
+
+tls_stop()
+assert(secure:stop():await())
+for _, name in ipairs({ "ca", "server", "client" }) do
+  os.remove(folder .. "/" .. name .. ".pem")
+  os.remove(folder .. "/" .. name .. ".key")
+end
+uv.fs_rmdir(folder)
 
 stop()
 assert(service:stop():await())

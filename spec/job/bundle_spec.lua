@@ -106,14 +106,15 @@ describe("a bundle", function()
   end)
 
   it("needs a job to be returned", function()
-    refused("return 5", "job.lua: a job file must end with `return job`, but it "
-      .. "returned a number")
-    refused("", "job.lua: a job file must end with `return job`, but it returned "
-      .. "nothing")
+    refused("return 5", "job.lua: a job file must end with `return job`, but "
+      .. "it returned a number")
+    refused("", "job.lua: a job file must end with `return job`, but it "
+      .. "returned nothing")
   end)
 
   it("refuses bytecode", function()
-    refused(string.dump(function() end), "attempt to load chunk with wrong mode")
+    refused(string.dump(function() end),
+      "attempt to load chunk with wrong mode")
   end)
 
   it("says so when the file is not there or a folder", function()

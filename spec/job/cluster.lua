@@ -1,5 +1,5 @@
---- A cluster in one table: runs a plan with real tasks, real buffers and a seeded
--- schedule, without RPC or threads. Time is a number that the spec moves.
+--- A cluster in one table: runs a plan with real tasks, real buffers and a
+-- seeded schedule, without RPC or threads. The spec moves the time, a number.
 --
 -- Messages of one channel stay in order; which task steps next and which
 -- channel delivers next is chance, so that one seed gives one history.
@@ -81,7 +81,9 @@ local function describe(p, vertex, subtask, attempt)
     if edge.from == vertex.id then
       local list = {}
       for _, to in ipairs(targets(edge, p.vertices, subtask)) do
-        list[#list + 1] = { address = "", channel = channel_id(edge, subtask, to) }
+        list[#list + 1] = {
+          address = "", channel = channel_id(edge, subtask, to),
+        }
       end
       d.outputs[#d.outputs + 1] = { edge = edge.id, kind = edge.kind,
         targets = list }
@@ -233,7 +235,8 @@ function Cluster:step(frozen)
   return deliver(self)
 end
 
---- Runs to the end: the result as on_result sees it, or nil and the first error.
+--- Runs to the end: the result as on_result sees it, or nil and the first
+-- error.
 function Cluster:run(steps_max)
   self:open()
   for _ = 1, steps_max or 1e7 do

@@ -133,8 +133,8 @@ describe("the file sink", function()
   it("says what it cannot write", function()
     write("out", "a file is in the way")
     local _, err = cluster.new(job_of(1)):run()
-    assert.truthy(err.message:find('operator "sink-3", subtask 0: cannot make the '
-      .. "folder " .. folder .. "/out: EEXIST", 1, true))
+    assert.truthy(err.message:find('operator "sink-3", subtask 0: cannot make '
+      .. "the folder " .. folder .. "/out: EEXIST", 1, true))
   end)
 end)
 

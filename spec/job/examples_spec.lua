@@ -36,7 +36,7 @@ describe("the example", function()
   it("12_own_ends fails with the place when told to", function()
     local lines, err = output("12_own_ends.lua", { "--fail" })
     assert.is_nil(lines)
-    assert.truthy(err.message:find('^operator "longest", subtask %d, record %d+: '
-      .. "12_own_ends.lua:%d+: this sink was told to fail"))
+    assert.truthy(err.message:find('^operator "longest", subtask %d, record '
+      .. "%d+: 12_own_ends.lua:%d+: this sink was told to fail"))
   end)
 end)

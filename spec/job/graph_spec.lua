@@ -125,8 +125,8 @@ describe("a job that cannot be right", function()
     local second = here() + 1
     s:map("same", id):sink(sinks.discard())
     local _, err = job:check()
-    expect(err, second, string.format('the operator name "same" is used already '
-      .. "at %s:%d; give one of them another name", FILE, first))
+    expect(err, second, string.format('the operator name "same" is used '
+      .. "already at %s:%d; give one of them another name", FILE, first))
   end)
 
   it("has a forward edge between different parallelisms", function()
@@ -135,8 +135,8 @@ describe("a job that cannot be right", function()
     local line = here() + 1
     s:map("out", id):set_parallelism(3):sink(sinks.discard())
     local _, err = job:check()
-    expect(err, line, "a forward edge needs equal parallelism on both sides, but "
-      .. '"in" has 2 and "out" has 3; use :rebalance() or set_parallelism')
+    expect(err, line, "a forward edge needs equal parallelism on both sides, "
+      .. 'but "in" has 2 and "out" has 3; use :rebalance() or set_parallelism')
   end)
 
   it("flows back into itself", function()
@@ -205,8 +205,9 @@ describe("chaining", function()
 
   it("makes one vertex of a whole job with parallelism 1", function()
     local chained = chain(word_count(1))
-    assert.same({ "in -> m -> combine-3 -> count -> local_top-5 -> top -> out x1" },
-      names(chained))
+    assert.same({
+      "in -> m -> combine-3 -> count -> local_top-5 -> top -> out x1",
+    }, names(chained))
     assert.same({}, chained.edges)
   end)
 

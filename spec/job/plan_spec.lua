@@ -5,7 +5,8 @@ local sources = require("orrery.job.sources")
 
 local function make()
   local job = builder.new("golden", {
-    parallelism = 2, restart = { type = "fixed-delay", attempts = 3, delay = "1s" },
+    parallelism = 2,
+    restart = { type = "fixed-delay", attempts = 3, delay = "1s" },
   })
   job:source(sources.numbers({ from = 1, to = 10 }), { name = "in" })
     :filter("odd", function(n) return n % 2 == 1 end)
@@ -82,6 +83,7 @@ describe("a plan", function()
     end
     s:sink(sinks.discard())
     local _, err = plan.make(job)
-    assert.truthy(err.message:find("needs 131072 tasks, at most 100000", 1, true))
+    assert.truthy(err.message:find("needs 131072 tasks, at most 100000", 1,
+      true))
   end)
 end)

@@ -71,8 +71,8 @@ describe("reading ranges", function()
         local got = read_all(text, split_size, block_size)
         local ok = #got == #expected
         for i = 1, #expected do ok = ok and got[i] == expected[i] end
-        assert(ok, string.format("seed %d, split size %d, block size %d, text %q",
-          seed, split_size, block_size, text))
+        assert(ok, string.format("seed %d, split size %d, block size %d, "
+          .. "text %q", seed, split_size, block_size, text))
       end
     end
   end)
@@ -95,12 +95,14 @@ describe("reading ranges", function()
 
   it("refuses a line without end", function()
     local text = string.rep("x", splits.LINE_MAX + 10)
-    local read = splits.blocks(file_of(text), { path = "f", from = 0, to = #text })
+    local read = splits.blocks(file_of(text),
+      { path = "f", from = 0, to = #text })
     local ok, err
     repeat
       ok, err = pcall(read)
     until not ok or err == nil
     assert.is_false(ok)
-    assert.truthy(err:find("^f: the line before byte %d+ is longer than 8388608"))
+    assert.truthy(err:find("^f: the line before byte %d+ is longer than "
+      .. "8388608"))
   end)
 end)

@@ -32,7 +32,9 @@ end
 describe("the word count example", function()
   for _, parallelism in ipairs({ "1", "3" }) do
     it("equals tr, sort and uniq with parallelism " .. parallelism, function()
-      local lines = count({ "--top", "0", "--parallelism", parallelism, TEXTS }, 7)
+      local lines = count({
+        "--top", "0", "--parallelism", parallelism, TEXTS,
+      }, 7)
       assert(#lines > 1000)
       -- Most frequent first, then by the alphabet.
       local last_count, last_word = math.huge, ""
@@ -60,7 +62,8 @@ describe("the word count example", function()
     assert.equal('unknown option "--topp"; usage: word_count.lua [--top N] '
       .. "[--parallelism P] [path...]", err.message)
     _, err = bundle.load("examples/word_count.lua", { "--parallelism", "0" })
-    assert.truthy(err.message:find("^word_count.lua:%d+: job option parallelism: "
-      .. "parallelism must be a whole number from 1 to 32768, not 0"))
+    assert.truthy(err.message:find("^word_count.lua:%d+: job option "
+      .. "parallelism: parallelism must be a whole number from 1 to 32768, "
+      .. "not 0"))
   end)
 end)

@@ -23,11 +23,11 @@ describe("RPC options", function()
       connect_retry_delay_ms = 1000, tcp_timeout_ms = 20000,
       retry_gate_ms = 50, framesize = 10485760, ssl_enabled = false,
       log_lifecycle_events = false, cluster_id = "orrery",
-      shutdown_timeout_ms = 30000,
+      shutdown_timeout_ms = 30000, insecure = false,
     }, options.read())
     assert.are.equal("rpc.ask-timeout", options.RPC_ASK_TIMEOUT.key)
     assert.are.equal(10000, options.RPC_ASK_TIMEOUT.default)
-    assert.are.equal(14, #options.list())
+    assert.are.equal(15, #options.list())
   end)
 
   it("take both spellings of Flink's actor systems", function()
@@ -36,7 +36,9 @@ describe("RPC options", function()
         local given = option.type == "bool" and not option.default
           or option.type == "size" and "1mb" or "7 s"
         if option.type == "bool" then given = not option.default end
-        local values, err = options.read({ [key] = given })
+        local values, err = options.read({ [key] = given,
+          ["rpc.ssl.certificate"] = "c", ["rpc.ssl.key"] = "k",
+          ["rpc.ssl.authority"] = "a" })
         assert(values, tostring(err))
         assert.are.equal(option.type == "duration" and 7000
           or option.type == "size" and 1048576 or given, values[option.field],

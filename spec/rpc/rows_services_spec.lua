@@ -367,6 +367,9 @@ describe("addresses", function()
       b:get_port()) })
     assert.is_nil(c)
     assert.are.equal("address_in_use", err.code)
+    c, err = service({ bind = "0.0.0.0:" .. range })
+    assert.is_nil(c)
+    assert.are.equal("insecure_bind", err.code)
     for _, bad in ipairs({ "9-8", "x", "70000", "1-", "" }) do
       assert.is_nil((service({ bind = "127.0.0.1:" .. bad })))
     end

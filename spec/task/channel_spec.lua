@@ -46,8 +46,8 @@ describe("a channel", function()
     local sender = channel.sender("1:0:0", 2)
     local ok, err = sender:grant(1)
     assert.is_nil(ok)
-    assert.equal("channel_broken: channel 1:0:0: 1 credits came back, 0 are out",
-      tostring(err))
+    assert.equal("channel_broken: channel 1:0:0: 1 credits came back, "
+      .. "0 are out", tostring(err))
   end)
 
   it("notices a gap, a repeat, a buffer without credit, one after the end",
@@ -63,7 +63,8 @@ describe("a channel", function()
       local _, err = r:accept(3)
       assert.truthy(err.message:find("came without a credit", 1, true))
       _, err = r:finish(1)
-      assert.truthy(err.message:find("ended after 1 buffers, but 2 came", 1, true))
+      assert.truthy(err.message:find("ended after 1 buffers, but 2 came", 1,
+        true))
       assert(r:finish(2))
       assert(r:finish(2)) -- told again after a lost answer
       _, err = r:accept(3)

@@ -29,8 +29,8 @@ function Master:request_next_input_split(vertex)
   return (self.vertices[vertex].splits or {})[at]
 end
 
--- Runs a job file; on_running(handles) is called once when every task runs. Gives
--- the states of each attempt, errors and the joined result.
+-- Runs a job file; on_running(handles) is called once when every task runs.
+-- Gives the states of each attempt, errors and the joined result.
 local function run(path, args, options)
   options = options or {}
   local loaded = assert(bundle.load(path, args))
@@ -72,7 +72,9 @@ local function run(path, args, options)
   end
   local function address(vertex, subtask)
     for _, t in ipairs(tasks) do
-      if t.v.id == vertex and t.subtask == subtask then return t.handle.address end
+      if t.v.id == vertex and t.subtask == subtask then
+        return t.handle.address
+      end
     end
   end
   for _, t in ipairs(tasks) do
@@ -113,7 +115,9 @@ local function run(path, args, options)
   service:stop():await()
   if not ok then
     local list = {}
-    for attempt, s in pairs(states) do list[#list + 1] = attempt .. ": " .. s end
+    for attempt, s in pairs(states) do
+      list[#list + 1] = attempt .. ": " .. s
+    end
     error(tostring(err) .. "\n" .. table.concat(list, "\n"))
   end
   local merged = assert(result.merge(results))
@@ -144,7 +148,8 @@ end
 describe("task endpoints", function()
   for _, bind in ipairs({ "local", "127.0.0.1:0" }) do
     for _, parallelism in ipairs({ 1, 2 }) do
-      it(("count words, %s, parallelism %d"):format(bind, parallelism), function()
+      local name = ("count words, %s, parallelism %d"):format(bind, parallelism)
+      it(name, function()
         local got, states = run("examples/word_count.lua", { "--top", "25",
           "--parallelism", tostring(parallelism) },
           { bind = bind ~= "local" and bind or nil })
@@ -156,7 +161,7 @@ describe("task endpoints", function()
     end
   end
 
-  it("exchange many small buffers with few credits, and lose nothing", function()
+  it("exchange many small buffers with few credits, and lose none", function()
     local path = job_file([[
       local job = orrery.job("many", { parallelism = 2, buffers = 2,
         buffer_size = 256 })

@@ -3,7 +3,9 @@ local partition = require("orrery.task.partition")
 describe("the partition of a key", function()
   it("is the same in every process and version", function()
     -- Frozen: a running job would lose records if these moved.
-    local keys = { "", "a", "the", "Orrery", 0, 1, -1, 1.5, 2 ^ 53, true, false }
+    local keys = {
+      "", "a", "the", "Orrery", 0, 1, -1, 1.5, 2 ^ 53, true, false,
+    }
     local groups = {}
     for i, key in ipairs(keys) do groups[i] = partition.group(key) end
     assert.same({ 7200, 14315, 26184, 25366, 2098, 14045,
@@ -18,8 +20,8 @@ describe("the partition of a key", function()
   it("refuses what cannot be a key", function()
     assert.has_error(function() partition.group(nil) end,
       "the key of a record must be a string, a number or a boolean, not nil")
-    assert.has_error(function() partition.group({}) end,
-      "the key of a record must be a string, a number or a boolean, not a table")
+    assert.has_error(function() partition.group({}) end, "the key of a record "
+      .. "must be a string, a number or a boolean, not a table")
     assert.has_error(function() partition.group(0 / 0) end,
       "the key of a record is not a number (NaN)")
   end)

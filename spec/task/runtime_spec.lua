@@ -56,7 +56,8 @@ describe("operators", function()
         for seed = 1, SEEDS do
           local got = run(job, seed).collected
           assert.same({ { 0, 33 }, { 1, 34 }, { 2, 33 } }, sorted(got.count))
-          assert.same({ { 0, 1683 }, { 1, 1717 }, { 2, 1650 } }, sorted(got.sum))
+          assert.same({ { 0, 1683 }, { 1, 1717 }, { 2, 1650 } },
+            sorted(got.sum))
           assert.same({ { 0, 99 }, { 1, 100 }, { 2, 98 } }, sorted(got.max))
         end
       end
@@ -72,7 +73,9 @@ describe("operators", function()
             self.state.sum = (self.state.sum or 0) + n
             self:counter("records"):add(1)
           end,
-          close_key = function(self, key, emit) emit({ key, self.state.sum }) end,
+          close_key = function(self, key, emit)
+            emit({ key, self.state.sum })
+          end,
           close = function(self) self:maximum("seen"):add(self.seen) end,
         }):sink(sinks.collect("out"))
         local result = run(job)
@@ -142,7 +145,9 @@ describe("operators", function()
   it("rebalance spreads evenly and forward stays in its subtask", function()
     local job = new(1)
     numbers(job, 300):rebalance()
-      :map("spread", function(n, ctx) ctx:counter("s" .. ctx.subtask):add() return n
+      :map("spread", function(n, ctx)
+        ctx:counter("s" .. ctx.subtask):add()
+        return n
       end):set_parallelism(3)
       :sink(sinks.discard())
     local accumulators = run(job).accumulators
@@ -261,8 +266,9 @@ describe("a task", function()
     local result, err = cluster.new(job):run()
     assert.is_nil(result)
     assert.equal("task_failed", err.code)
-    assert.equal(string.format('operator "bad", subtask 0, record 7: %s:%d: seven '
-      .. "is right out", debug.getinfo(1, "S").short_src, line), err.message)
+    assert.equal(string.format('operator "bad", subtask 0, record 7: %s:%d: '
+      .. "seven is right out", debug.getinfo(1, "S").short_src, line),
+      err.message)
     assert.equal("bad", err.context.operator)
     assert.truthy(err.traceback:find("runtime_spec.lua:" .. line, 1, true))
   end)
@@ -282,16 +288,17 @@ describe("a task", function()
     numbers(job, 3):key_by(function() return nil end):count({ name = "c" })
       :sink(sinks.discard())
     local _, err = cluster.new(job):run()
-    assert.truthy(err.message:find('operator "c", subtask 0, record 1: the key of '
-      .. "a record must be a string, a number or a boolean, not nil", 1, true))
+    assert.truthy(err.message:find('operator "c", subtask 0, record 1: the key '
+      .. "of a record must be a string, a number or a boolean, not nil", 1,
+      true))
   end)
 
   it("refuses more collected records than agreed", function()
     local job = new(1)
     numbers(job, 11):sink(sinks.collect("few", { limit = 10 }))
     local _, err = cluster.new(job):run()
-    assert.truthy(err.message:find('sinks.collect("few") was given more than 10 '
-      .. "records; raise its limit or write to sinks.file", 1, true))
+    assert.truthy(err.message:find('sinks.collect("few") was given more than '
+      .. "10 records; raise its limit or write to sinks.file", 1, true))
   end)
 
   it("can be cancelled at any step, and cleans up", function()
@@ -354,9 +361,10 @@ describe("a task", function()
       vertex = p.vertices[1], subtask = 0, attempt = "a", entry = "j.lua",
     }, job, cluster.codec, { now = os.clock })
     assert.is_nil(task)
-    assert.equal('j.lua builds other operators on a task than on the client (here '
-      .. '2 sink "sink-2", there 2 sink "other"); a job file must build the same '
-      .. "operators each time it runs: no clock, chance or environment",
+    assert.equal('j.lua builds other operators on a task than on the client '
+      .. '(here 2 sink "sink-2", there 2 sink "other"); a job file must '
+      .. "build the same operators each time it runs: no clock, chance or "
+      .. "environment",
       err.message)
   end)
 end)

@@ -123,6 +123,7 @@ static orr_msg *message_of(orr_executor *ex, orr_link *l, const orr_header *h,
     m->call_generation = h->call_generation;
     m->token = h->token;
     m->link = l->number;
+    m->role = l->role == 0 ? ORR__ROLE_PLAIN : l->role;
     m->origin = ex;
     m->service = l->service;
     if (h->budget_us != 0)

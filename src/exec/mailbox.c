@@ -132,6 +132,10 @@ void orr__deliver(orr_executor *ex, orr_msg *m)
                   ep->name, m->method);
         return;
     }
+    if (!is_run && !orr__may_call(ep, m)) {
+        orr__refuse(ex, ep, m);
+        return;
+    }
     int lane = ORR_LANE_BULK;
     if (!is_run && ((m->flags & ORR_FLAG_CONTROL) != 0 ||
                     (ep->description->control != NULL &&

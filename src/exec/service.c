@@ -61,6 +61,7 @@ static void free_description(orr__description *d)
     orr_free(d->methods);
     orr_free(d->gateways);
     orr_free(d->control);
+    orr_free(d->permissions);
     orr_free(d);
 }
 
@@ -94,6 +95,8 @@ void orr_service_free(orr_service *s)
     }
     for (uint32_t i = 0; i < ORR__CHUNKS; i++)
         orr_free(atomic_load(&s->chunks[i]));
+    for (uint32_t i = 0; i < ORR__ROLES; i++)
+        orr_free(s->roles[i]);
     pthread_mutex_destroy(&s->lock);
     orr_free(s);
 }
@@ -261,14 +264,19 @@ static uint8_t *copy(const void *data, size_t len)
 }
 
 static bool is_same(const orr__description *d, const orr_endpoint_options *o,
-                    const char *gateways, uint32_t method_count)
+                    const char *gateways, const uint64_t *permissions,
+                    uint32_t method_count)
 {
     return d->methods_len == o->methods_len &&
            memcmp(d->methods, o->methods, o->methods_len) == 0 &&
            strcmp(d->gateways, gateways) == 0 &&
            (d->control == NULL) == (o->control == NULL) &&
            (o->control == NULL ||
-            memcmp(d->control, o->control, method_count) == 0);
+            memcmp(d->control, o->control, method_count) == 0) &&
+           (d->permissions == NULL) == (permissions == NULL) &&
+           (permissions == NULL ||
+            memcmp(d->permissions, permissions,
+                   method_count * sizeof *permissions) == 0);
 }
 
 /* The shared description of what options lends, one user more; lock held.
@@ -282,16 +290,24 @@ static int describe(orr_service *s, const orr_endpoint_options *o,
     orr_unpack_init(&u, o->methods, o->methods_len);
     if (orr_unpack_next(&u, &token) != ORR_OK || token.type != ORR_PACK_ARRAY)
         return ORR_EINVAL;
+    uint64_t *permissions;
+    int code = orr__permissions(s, o->permissions, token.size, &permissions);
+    if (code != ORR_OK)
+        return code;
     for (orr__description *d = s->descriptions; d != NULL; d = d->next) {
-        if (!is_same(d, o, gateways, token.size))
+        if (!is_same(d, o, gateways, permissions, token.size))
             continue;
+        orr_free(permissions);
         d->users++;
         *out = d;
         return ORR_OK;
     }
     orr__description *d = orr_calloc(1, sizeof *d);
-    if (d == NULL)
+    if (d == NULL) {
+        orr_free(permissions);
         return ORR_ENOMEM;
+    }
+    d->permissions = permissions;
     d->methods = copy(o->methods, o->methods_len);
     d->gateways = (char *)copy(gateways, strlen(gateways));
     if (o->control != NULL)

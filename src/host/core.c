@@ -54,6 +54,17 @@ static int core_poll(lua_State *L)
     return 1;
 }
 
+/* spin(us): see orr_loop_set_spin. */
+static int core_spin(lua_State *L)
+{
+    orr_host *h = upvalue_host(L);
+    double us = luaL_checknumber(L, 1);
+    luaL_argcheck(L, us >= 0 && us <= 1e6, 1, "0 .. 1000000 microseconds");
+    orr__host_executor(L, h);
+    orr_loop_set_spin(h->loop, (uint64_t)(us * 1000));
+    return 0;
+}
+
 static int core_interrupted(lua_State *L)
 {
     orr_host *h = upvalue_host(L);
@@ -117,6 +128,7 @@ static const luaL_Reg functions[] = {
     {"number", core_number},
     {"bind", orr__core_bind},
     {"poll", core_poll},
+    {"spin", core_spin},
     {"interrupted", core_interrupted},
     {"memory", core_memory},
     {"library", core_library},

@@ -57,6 +57,9 @@ void *orr__check_pointer(lua_State *L, int index, const char *what);
 int orr__core_bind(lua_State *L);
 /* batch.c: encode, decode, batch, decode_batch into the table at the top. */
 void orr__core_open_codec(lua_State *L);
+/* iterate.c: gives the state pairs and next that are never compiled, if its
+ * LuaJIT compiles them wrongly. */
+void orr__mend_iteration(lua_State *L);
 /* self_test.c */
 int orr__core_self_test(lua_State *L);
 /* Pushes the table of facts about this build. */

@@ -228,6 +228,7 @@ static int setup(lua_State *L)
 {
     orr_host *h = lua_touserdata(L, 1);
     luaL_openlibs(L);
+    orr__mend_iteration(L);
     host_register(L, h);
     preload(L, "orrery.core", open_core, h);
     set_paths(L);
@@ -298,6 +299,7 @@ int luaopen_orrery_core(lua_State *L)
         lua_pushvalue(L, -1);
         luaL_ref(L, LUA_REGISTRYINDEX);
         host_register(L, h);
+        orr__mend_iteration(L);
     }
     return orr__core_open(L, h);
 }

@@ -27,6 +27,7 @@ struct orr_loop {
     int wake_fd;
     uint64_t wanted_ns;
     uint64_t armed_ns;
+    uint64_t spin_ns;
     orr_executor *executor;
     orr_network network;
 };
@@ -117,10 +118,35 @@ static void timer_start(orr_loop *loop)
     loop->armed_ns = loop->wanted_ns;
 }
 
+void orr_loop_set_spin(orr_loop *loop, uint64_t spin_ns)
+{
+    loop->spin_ns = spin_ns;
+}
+
+/* Looks again and again instead of sleeping: going to sleep and being woken
+ * costs more than most answers take. Answers 1 when work came. */
+static int spin(orr_loop *loop)
+{
+    uint64_t until = orr_clock_mono_ns() + loop->spin_ns;
+
+    /* A deadline within the spin is the executor's next turn. */
+    if (loop->wanted_ns < until)
+        until = loop->wanted_ns;
+    do {
+        uv_run(&loop->uv, UV_RUN_NOWAIT);
+        if (orr_executor_ready(loop->executor))
+            return 1;
+    } while (orr_clock_mono_ns() < until);
+    return 0;
+}
+
 int orr_loop_turn(orr_loop *loop, int may_block)
 {
     int sleeps = 0;
 
+    if (may_block && loop->spin_ns != 0 &&
+        !orr_executor_ready(loop->executor) && spin(loop))
+        return 0;
     if (may_block && orr_executor_try_sleep(loop->executor)) {
         sleeps = 1;
         timer_start(loop);

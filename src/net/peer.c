@@ -40,6 +40,7 @@ struct orr_net {
     orr_conn *first;
     orr_conn *last;
     void *listener;
+    orr_tls_context *tls; /* NULL: not encrypted */
     uint64_t armed_ns;
     int closed;
     uint32_t next_gate;
@@ -451,12 +452,45 @@ void orr_net_free(orr_net *net)
         next = c->next;
         orr__conn_orphan(c);
     }
+    orr__tls_context_free(net->tls);
     orr_free(net);
 }
 
 void orr_net_info_get(const orr_net *net, orr_net_info *out)
 {
     *out = net->env.info;
+}
+
+/* --- TLS ------------------------------------------------------------------ */
+
+int orr_net_secure(orr_net *net, const orr_tls_options *options, orr_error *err)
+{
+    if (!net->env.transport.can_encrypt)
+        return orr_error_set(err, ORR_EINVAL,
+                             "there is no TLS on simulated connections");
+    if (net->tls != NULL || net->listener != NULL || net->first != NULL)
+        return orr_error_set(err, ORR_EEXIST,
+                             "TLS is set up once, before the net listens or "
+                             "dials");
+    net->tls = orr__tls_context_new(options, err);
+    return net->tls != NULL ? ORR_OK : err != NULL ? err->code : ORR_EIO;
+}
+
+int orr_net_tls_reload(orr_net *net, orr_error *err)
+{
+    if (net->tls == NULL)
+        return orr_error_set(err, ORR_EINVAL,
+                             "there is no certificate to read again: the net "
+                             "was made without TLS");
+    return orr__tls_context_reload(net->tls, err);
+}
+
+orr_tls_context *orr__net_tls(orr_net *net)
+{
+    if (net->tls != NULL)
+        orr__tls_context_refresh(net->tls,
+                                 orr_executor_now_ns(net->env.executor));
+    return net->tls;
 }
 
 /* --- addresses ------------------------------------------------------------ */

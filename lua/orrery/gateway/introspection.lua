@@ -3,8 +3,8 @@
 return {
   name = "introspection",
   methods = {
-    -- endpoints() -> { { name, slot, state, executor, waiting, handled, refused,
-    --   expired, oldest_ms, running_ms } ... } in the order of names
+    -- endpoints() -> { { name, slot, state, executor, waiting, handled,
+    --   refused, expired, oldest_ms, running_ms } ... } in the order of names
     endpoints = { timeout = "10s", lane = "control" },
   },
 }

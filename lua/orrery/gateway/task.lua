@@ -10,7 +10,8 @@ return {
     -- counters() -> { state, records_in, records_out, bytes, ... }
     counters = { timeout = "5s", lane = "control" },
     -- from producers
-    -- attach({ channel ... }, address of the producer) -> true: credits go there
+    -- attach({ channel ... }, address of the producer) -> true: credits go
+    -- there
     attach = { timeout = "30s" },
     data = { tell = true },
     -- finish(channel, sequence) -> true when everything came

@@ -13,8 +13,8 @@
 -- task runs the same file again and finds its functions by those numbers. A job
 -- file must therefore build the same operators each time that it runs.
 --
--- What is wrong with one call is thrown there, as an error that names file, line
--- and operator; what is wrong with the whole is found by job:check().
+-- What is wrong with one call is thrown there, as an error that names file,
+-- line and operator; what is wrong with the whole is found by job:check().
 
 local errors = require("orrery.util.errors")
 local graph = require("orrery.job.graph")
@@ -180,8 +180,9 @@ local function check_restart(restart)
 end
 
 --- Makes a job. options: parallelism (default of all operators), restart
--- ({ type, attempts, delay }), latency (how long a record may wait for others in
--- its buffer, "100ms"), buffers (under way per channel, 8), buffer_size ("32kb").
+-- ({ type, attempts, delay }), latency (how long a record may wait for others
+-- in its buffer, "100ms"), buffers (under way per channel, 8), buffer_size
+-- ("32kb").
 ---@param name string
 ---@param options table|nil
 ---@return orrery.job.Job
@@ -332,8 +333,8 @@ function Job:check()
   if not ok then return nil, err end
   for _, operator in ipairs(g.operators) do
     if operator.needs_end and not operator.bounded then
-      return nil, graph.error_at(operator, string.format("operator %q waits for "
-        .. "the end of its input, which a source above it never reaches",
+      return nil, graph.error_at(operator, string.format("operator %q waits "
+        .. "for the end of its input, which a source above it never reaches",
         operator.name))
     end
   end
@@ -360,8 +361,7 @@ end
 -- but keeps the exchange.
 local function check_keyed(stream, who)
   if stream._kind ~= "hash" then
-    refuse(string.format("%s: needs a keyed stream; call :key_by(...) before it",
-      who))
+    refuse(who .. ": needs a keyed stream; call :key_by(...) before it")
   end
 end
 
@@ -449,7 +449,8 @@ end
 --- Parallelism of the operator that this stream comes from.
 function Stream:set_parallelism(n)
   if #self._inputs ~= 1 then
-    refuse("set_parallelism: a union is not an operator; set it before or after")
+    refuse("set_parallelism: a union is not an operator; set it before or "
+      .. "after")
   end
   local operator = self._job._operators[self._inputs[1].from]
   check_parallelism(string.format("operator %q", operator.name), n,

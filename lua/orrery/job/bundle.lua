@@ -4,12 +4,12 @@
 -- and packs the texts that took part; a task loads the same texts and gets the
 -- same operators. Text only: bytecode is refused (load with mode "t").
 --
--- A job file sees the usual globals, `args` (an array of strings) and a `require`
--- that looks first for a local module beside the job file ("lib.words" is
--- lib/words.lua or lib/words/init.lua), then for installed ones. Local modules
--- are those that ran and, so that a require inside a function works on a task,
--- those that a loaded text names in a literal require. Globals that a job file
--- sets stay in its own environment.
+-- A job file sees the usual globals, `args` (an array of strings) and a
+-- `require` that looks first for a local module beside the job file
+-- ("lib.words" is lib/words.lua or lib/words/init.lua), then for installed
+-- ones. Local modules are those that ran and, so that a require inside a
+-- function works on a task, those that a loaded text names in a literal
+-- require. Globals that a job file sets stay in its own environment.
 --
 -- bundle = MessagePack of { entry, { { name, text }... sorted by name } }; its
 -- key is the SHA-256 of these bytes in hex.
@@ -188,8 +188,8 @@ local function check_args(args)
   return args
 end
 
---- Loads a job file on the client. Gives { job, entry, args, files }, files as {
--- { name, text } ... }; or nil and what is wrong, with file and line.
+--- Loads a job file on the client. Gives { job, entry, args, files }, files as
+-- { { name, text } ... }; or nil and what is wrong, with file and line.
 ---@param path string
 ---@param args string[]|nil
 function M.load(path, args)
@@ -210,8 +210,8 @@ function M.load(path, args)
   if not ok then return nil, errors.wrap(scan_error, "job_invalid") end
   local files, size = sorted_files(found.files)
   if size > M.SIZE_MAX then
-    return nil, invalid(string.format("the job file and its modules are %d bytes "
-      .. "together, at most %d are allowed", size, M.SIZE_MAX))
+    return nil, invalid(string.format("the job file and its modules are %d "
+      .. "bytes together, at most %d are allowed", size, M.SIZE_MAX))
   end
   return { job = job, entry = entry, args = args, files = files }
 end
@@ -270,12 +270,12 @@ function M.check_operators(rebuilt, expected, entry)
     if not a or not b or a.id ~= b.id or a.kind ~= b.kind or a.name ~= b.name
     then
       local function show(operator)
-        return operator and string.format("%d %s %q", operator.id, operator.kind,
-          operator.name) or "nothing"
+        return operator and string.format("%d %s %q", operator.id,
+          operator.kind, operator.name) or "nothing"
       end
-      return nil, invalid(string.format("%s builds other operators on a task than "
-        .. "on the client (here %s, there %s); a job file must build the same "
-        .. "operators each time it runs: no clock, chance or environment",
+      return nil, invalid(string.format("%s builds other operators on a task "
+        .. "than on the client (here %s, there %s); a job file must build the "
+        .. "same operators each time it runs: no clock, chance or environment",
         entry or "the job file", show(a), show(b)))
     end
   end

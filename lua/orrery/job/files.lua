@@ -12,8 +12,8 @@ local FILES_MAX = 15000
 local DEPTH_MAX = 64
 
 local function refuse(path, why)
-  return nil, errors.new("job_invalid", string.format("cannot read %s: %s", path,
-    why))
+  return nil, errors.new("job_invalid", string.format("cannot read %s: %s",
+    path, why))
 end
 
 local function children(uv, path)

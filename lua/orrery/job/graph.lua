@@ -210,8 +210,8 @@ local function check_parallelism(graph, by_id)
       local from = graph.operators[input.from]
       if input.kind == "forward" and by_id[from.id] ~= n then
         return nil, M.error_at(operator, string.format("a forward edge needs "
-          .. "equal parallelism on both sides, but %q has %d and %q has %d; use "
-          .. ":rebalance() or set_parallelism", from.name, by_id[from.id],
+          .. "equal parallelism on both sides, but %q has %d and %q has %d; "
+          .. "use :rebalance() or set_parallelism", from.name, by_id[from.id],
           operator.name, n), from)
       end
     end
@@ -268,8 +268,8 @@ function M.resolve(graph)
 end
 
 --- Chains a resolved graph: { vertices = { { id, name, parallelism, operators
--- = { operator... } } ... }, edges = edges between vertices, with id, from_vertex
--- and to_vertex, vertex_of = { [operator id] = vertex id } }.
+-- = { operator... } } ... }, edges = edges between vertices, with id,
+-- from_vertex and to_vertex, vertex_of = { [operator id] = vertex id } }.
 function M.chain(graph, resolved)
   local into = {}
   for _, edge in ipairs(resolved.edges) do

@@ -1,7 +1,7 @@
 --- Results of tasks into the result of the job.
 --
--- Pure. A task ends with { accumulators = { name = { kind, value } }, collected =
--- { name = array } }; the JobMaster joins those of all tasks, in the order of
+-- Pure. A task ends with { accumulators = { name = { kind, value } }, collected
+-- = { name = array } }; the JobMaster joins those of all tasks, in the order of
 -- vertex and subtask, so that equal runs give equal results.
 
 local errors = require("orrery.util.errors")

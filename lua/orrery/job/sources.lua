@@ -11,9 +11,9 @@
 --                there are none. close() is optional and is always called.
 --
 -- read(emit) emits a bounded number of records (one buffer, or what takes about
--- a millisecond) and answers true (call again soon), a number (nothing now, call
--- again after so many ms or after ctx.wake()), or nil (the end of this split).
--- Between calls the task takes messages: cancel, credits, data.
+-- a millisecond) and answers true (call again soon), a number (nothing now,
+-- call again after so many ms or after ctx.wake()), or nil (the end of this
+-- split). Between calls the task takes messages: cancel, credits, data.
 --
 -- File reads block, but briefly: at most 64 KiB a call, on the slot's own
 -- executor, where nobody else waits.
@@ -275,9 +275,9 @@ local function socket_reader(uv, options, ctx)
   end
 end
 
---- Lines from a TCP connection to { host =, port = }. Ends when the peer closes;
--- with bounded = true the job may wait for that end (count, top), otherwise it
--- counts as endless. Parallelism 1.
+--- Lines from a TCP connection to { host =, port = }. Ends when the peer
+-- closes; with bounded = true the job may wait for that end (count, top),
+-- otherwise it counts as endless. Parallelism 1.
 function M.socket(options)
   if type(options) ~= "table" or type(options.host) ~= "string"
     or not whole(options.port) or options.port < 1 or options.port > 65535 then

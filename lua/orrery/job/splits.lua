@@ -1,9 +1,10 @@
 --- Byte ranges of text files, and reading the lines of one range.
 --
--- A file is cut into ranges of equal size without looking into it. The line rule
--- gives every line to exactly one range: the one in which its first byte lies.
--- So a reader that starts in the middle goes one byte back and skips to behind
--- the first newline, and reads on behind its end until its last line is whole.
+-- A file is cut into ranges of equal size without looking into it. The line
+-- rule gives every line to exactly one range: the one in which its first byte
+-- lies. So a reader that starts in the middle goes one byte back and skips to
+-- behind the first newline, and reads on behind its end until its last line is
+-- whole.
 --
 -- The range arithmetic and the reader are pure but for the file handed in
 -- (`read(n)`, `seek(whence, offset)` as in io).

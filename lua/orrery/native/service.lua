@@ -53,8 +53,13 @@ function M.token_bytes(token)
   return ffi.string(t, ffi.sizeof(t))
 end
 
+function M.require_tls(s, required)
+  C.orr_service_require_tls(s, required and 1 or 0)
+end
+
 --- Opens an endpoint. options: name, methods (MessagePack), gateways, control
--- (bytes), ref, token_bytes, capacity_control, capacity_bulk.
+-- (bytes), permissions (texts), ref, token_bytes, capacity_control,
+-- capacity_bulk.
 function M.open(executor, s, options)
   local o = ffi.new("orr_endpoint_options")
   o.name = options.name
@@ -62,6 +67,12 @@ function M.open(executor, s, options)
   o.methods_len = #options.methods
   o.gateways = options.gateways
   o.control = ffi.cast("const uint8_t *", options.control)
+  local permissions = options.permissions
+  local texts -- lives until the call is over, because it is returned
+  if permissions then
+    texts = ffi.new("const char *[?]", #permissions, permissions)
+    o.permissions = texts
+  end
   o.capacity_control = options.capacity_control or 0
   o.capacity_bulk = options.capacity_bulk or 0
   o.ref = options.ref
@@ -72,7 +83,7 @@ function M.open(executor, s, options)
   local slot = ffi.new("uint32_t[1]")
   local code = C.orr_endpoint_open(executor_of(executor), s, o, slot)
   if code ~= 0 then return lib.fail(code) end
-  return tonumber(slot[0])
+  return tonumber(slot[0]), nil, texts
 end
 
 function M.set_state(executor, s, slot, state)

@@ -19,8 +19,10 @@ local M = {}
 local METHODS_MAX = 1024
 local OPTIONS = {
   timeout = true, tell = true, lane = true, idempotent = true,
+  permission = true,
 }
 local IDEMPOTENT = { key = "key", [true] = "safe" }
+local ROLE_MAX = 64
 local LANES = { control = true, bulk = true }
 local HOOKS = { init = true, on_start = true, on_stop = true }
 
@@ -146,6 +148,24 @@ end
 
 -- Classes ---------------------------------------------------------------------
 
+-- The roles that may call a method over TLS: a text of words, or nil.
+local function check_permission(permission, where)
+  if permission == nil then return nil end
+  local roles = type(permission) == "table" and permission or { permission }
+  if #roles == 0 then
+    error(where .. ": permission names no role; leave it out to let "
+      .. "everybody call", 5)
+  end
+  for _, role in ipairs(roles) do
+    if type(role) ~= "string" or not role:match("^[%w_.-]+$")
+      or #role > ROLE_MAX then
+      error(where .. ": permission is a role or a list of roles, each of "
+        .. "letters, digits, _ . -", 5)
+    end
+  end
+  return table.concat(roles, " ")
+end
+
 local function check_method(class_name, name, options)
   local where = string.format("orrery.endpoint(%q): method %q", class_name,
     tostring(name))
@@ -161,7 +181,7 @@ local function check_method(class_name, name, options)
   for key in pairs(options) do
     if not OPTIONS[key] then
       error(where .. ": unknown option " .. tostring(key)
-        .. "; it knows idempotent, lane, tell, timeout", 4)
+        .. "; it knows idempotent, lane, permission, tell, timeout", 4)
     end
   end
   if options.lane and not LANES[options.lane] then
@@ -182,6 +202,7 @@ local function check_method(class_name, name, options)
     name = name, timeout_ms = timeout_ms, tell = options.tell == true,
     control = options.lane == "control",
     idempotent = idempotent and IDEMPOTENT[idempotent] or nil,
+    permission = check_permission(options.permission, where),
   }
 end
 

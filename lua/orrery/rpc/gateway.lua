@@ -98,7 +98,9 @@ local function ask_method(view, entry, executor, target)
     if self ~= view then check_self(self, view, entry) end
     local slot, code, text = ask(target, id, timeout, flags, ...)
     if slot then
-      local future = setmetatable({ _call = entry, _slot = slot }, Future)
+      -- All its fields at once: a table that grows is hashed again.
+      local future = setmetatable({ _call = entry, _slot = slot,
+        _state = nil, _value = nil, _waiter = nil }, Future)
       pending[slot] = future
       return future
     end

@@ -12,6 +12,7 @@
 
 local config = require("orrery.util.config")
 local errors = require("orrery.util.errors")
+local security = require("orrery.rpc.security")
 local sorted = require("orrery.util.sorted")
 
 local M = {}
@@ -34,6 +35,7 @@ local ROWS = {
   { "RPC_LOG_LIFECYCLE_EVENTS", "rpc.log-lifecycle-events",
     "log_lifecycle_events" },
   { "CLUSTER_ID", "cluster.id", "cluster_id" },
+  { "INSECURE", "insecure", "insecure" },
   { "SERVICES_SHUTDOWN_TIMEOUT", "cluster.services.shutdown-timeout",
     "shutdown_timeout_ms" },
 }
@@ -90,6 +92,10 @@ function M.read(configuration)
   if not get then return nil, err end
   local values = {}
   for _, row in ipairs(ROWS) do values[row[3]] = get(row[2]) end
+  values.tls, err = security.of_config({ get = function(_, key)
+    return get(key)
+  end })
+  if values.tls == false then return nil, err end
   return values
 end
 
@@ -102,6 +108,7 @@ function M.service_options(values)
     connect_retry_delay = values.connect_retry_delay_ms,
     ask_callstack = values.ask_callstack,
     log_lifecycle_events = values.log_lifecycle_events,
+    tls = values.tls, insecure = values.insecure,
     net = {
       frame_max = values.framesize,
       connect_timeout_ns = values.tcp_timeout_ms * ns,

@@ -20,8 +20,10 @@ local Gateway = require("orrery.rpc.gateway")
 local idempotency = require("orrery.rpc.idempotency")
 local log = require("orrery.native.log")
 local native = require("orrery.native.service")
+local native_tls = require("orrery.native.tls")
 local retry = require("orrery.rpc.retry")
 local role_gateway = require("orrery.rpc.role_gateway")
+local security = require("orrery.rpc.security")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
 
@@ -34,7 +36,8 @@ Service.__index = Service
 local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
   advertise = true, connect_retries = true, connect_retry_delay = true,
-  ask_callstack = true, log_lifecycle_events = true,
+  ask_callstack = true, log_lifecycle_events = true, spin = true, tls = true,
+  insecure = true, require_tls = true,
 }
 local START_OPTIONS = {
   id = true, args = true, token = true, capacity = true, reply_cache = true,
@@ -76,7 +79,8 @@ end
 -- Listens on the first port that is free; the address for peers: what was
 -- bound, or advertise with the port that was bound where it names none.
 local function listen(net, bind, advertise)
-  local list, err = addresses.candidates(bind)
+  local list, err = { bind }, nil
+  if not bind:find("/", 1, true) then list, err = addresses.candidates(bind) end
   if not list then return nil, err end
   local bound
   for _, candidate in ipairs(list) do
@@ -97,7 +101,7 @@ end
 
 --- Parts made by the caller: real services and simulated ones differ in their
 -- executor and their net. options: executor, name, cluster_id, timeout,
--- make_net(pointer) -> net | nil, err; bind, advertise.
+-- make_net(pointer) -> net | nil, err; bind, advertise; tls, require_tls.
 function Service.create(options)
   local executor = options.executor
   local incarnation = 1 + executor.chance:below(2 ^ 52)
@@ -112,6 +116,16 @@ function Service.create(options)
       return nil, err
     end
   end
+  if options.tls then
+    local ok
+    ok, err = native_tls.secure(net, options.tls)
+    if not ok then
+      native.net_free(net)
+      native.free(pointer)
+      return nil, err
+    end
+  end
+  native.require_tls(pointer, options.require_tls == true)
   if options.bind then
     local address
     address, err = listen(net, options.bind, options.advertise)
@@ -129,7 +143,7 @@ function Service.create(options)
     _log_lifecycle = options.log_lifecycle_events,
     _executor = executor, _pointer = pointer, _net = net, _owner = true,
     _timeout_ms = options.timeout_ms, name = options.name or "orrery",
-    _spawner = options.spawner,
+    _spawner = options.spawner, _tls = options.tls,
   })
 end
 
@@ -138,12 +152,15 @@ function Service.adopt(options)
   return new_object({
     _executor = options.executor, _pointer = options.pointer,
     _net = options.net, _owner = false, name = options.name,
+    _tls = options.tls,
     _timeout_ms = options.timeout_ms, _spawner = options.spawner,
   })
 end
 
 --- A service on this state's real executor; throws for bad options, answers
--- nil, err when the system refuses.
+-- nil, err when the system refuses, or when bind is an address that other
+-- machines reach and there is neither tls nor insecure = true. tls and
+-- require_tls: docs/security.md.
 function Service.new(options)
   options = check_options(options, OPTIONS, "orrery.service")
   local timeout_ms
@@ -163,6 +180,11 @@ function Service.new(options)
         .. type(value), 3)
     end
   end
+  security.check_tls(options.tls, "orrery.service", 3)
+  if options.bind then
+    local ok, err = security.check_bind(options.bind, options)
+    if not ok then return nil, err end
+  end
   local executor = Executor.default()
   local service, err = Service.create({
     executor = executor, name = options.name, bind = options.bind,
@@ -171,6 +193,7 @@ function Service.new(options)
     connect_retry_delay_ms = retry_delay_ms,
     ask_callstack = options.ask_callstack,
     log_lifecycle_events = options.log_lifecycle_events,
+    tls = options.tls, require_tls = options.require_tls,
     make_net = function(pointer)
       return native.net(core.loop(), pointer, options.net)
     end,
@@ -193,13 +216,16 @@ end
 local function wire_methods(class)
   local known = rawget(class, "_wire")
   if known then return known end
-  local list, control = {}, {}
+  local list, control, permissions, is_guarded = {}, {}, {}, false
   for i, m in ipairs(class._methods) do
     list[i] = { m.name, m.timeout_ms, m.tell, m.control, m.modes }
     control[i] = string.char(m.control and 1 or 0)
+    permissions[i] = m.permission or ""
+    is_guarded = is_guarded or m.permission ~= nil
   end
   known = { methods = list, bytes = core.encode(list),
-    control = table.concat(control) }
+    control = table.concat(control),
+    permissions = is_guarded and permissions or nil }
   class._wire = known
   return known
 end
@@ -366,6 +392,7 @@ local function open_cell(cell, options, token_bytes)
   local slot, err = native.open(executor.pointer, cell.service._pointer, {
     name = cell.name, methods = wire.bytes, gateways = cell.class_name,
     control = wire.control, ref = cell.ref, token_bytes = token_bytes,
+    permissions = wire.permissions,
     capacity_bulk = options.capacity,
   })
   if not slot then
@@ -593,6 +620,18 @@ end
 --- What runs here: see native.service.endpoints.
 function Service:endpoints()
   return native.endpoints(self._pointer, self._executor:now_ms())
+end
+
+--- Reads certificate, key and authority again, for connections to come; when
+-- they cannot be used the ones read before stay. Spawned executors look at
+-- their files by themselves.
+---@return true|nil, table|nil error
+function Service:reload_tls()
+  check_open(self, "service:reload_tls")
+  if not self._tls then
+    error("service:reload_tls: the service was made without tls", 2)
+  end
+  return native_tls.reload(self._net)
 end
 
 function Service:net_info()

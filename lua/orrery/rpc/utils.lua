@@ -18,10 +18,6 @@ local M = {}
 function M.create_rpc_service(hostname, port, configuration, leaders)
   local values, err = rpc_options.read(configuration)
   if not values then return nil, err end
-  if values.ssl_enabled then
-    return nil, errors.new("bad_configuration", "rpc.ssl.enabled: a service "
-      .. "with TLS is made by orrery.service{ tls = }")
-  end
   local options = rpc_options.service_options(values)
   if hostname ~= nil then
     local host

@@ -130,8 +130,9 @@ end
 function Receiver:finish(sequence)
   if self.finished then return true end
   if sequence ~= self.received then
-    return broken(string.format("channel %s: ended after %s buffers, but %d came; "
-      .. "messages were lost", self.id, tostring(sequence), self.received))
+    return broken(string.format("channel %s: ended after %s buffers, but %d "
+      .. "came; messages were lost", self.id, tostring(sequence),
+      self.received))
   end
   self.finished = true
   return true

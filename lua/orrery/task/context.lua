@@ -38,8 +38,8 @@ function M.accumulators()
     local found = by_name[name]
     if found then
       if found.kind ~= kind then
-        error(string.format("accumulator %q is a %s, not a %s", name, found.kind,
-          kind), 3)
+        error(string.format("accumulator %q is a %s, not a %s", name,
+          found.kind, kind), 3)
       end
       return found
     end
@@ -75,11 +75,17 @@ local Context = {}
 Context.__index = Context
 
 --- Counts over all subtasks: ctx:counter("name"):add(1).
-function Context:counter(name) return self._accumulators.get("counter", name) end
+function Context:counter(name)
+  return self._accumulators.get("counter", name)
+end
 --- The largest value that was added.
-function Context:maximum(name) return self._accumulators.get("maximum", name) end
+function Context:maximum(name)
+  return self._accumulators.get("maximum", name)
+end
 --- The smallest value that was added.
-function Context:minimum(name) return self._accumulators.get("minimum", name) end
+function Context:minimum(name)
+  return self._accumulators.get("minimum", name)
+end
 
 --- task: subtask, parallelism, attempt, attempt_number, job_name, accumulators,
 -- now, wake.
@@ -111,8 +117,8 @@ end
 
 -- Where the error happened ---------------------------------------------------
 
---- A message handler for xpcall: finds the operator whose function is nearest to
--- the error. owners: function -> operator.
+--- A message handler for xpcall: finds the operator whose function is nearest
+-- to the error. owners: function -> operator.
 function M.catcher(owners, describe)
   return function(thrown)
     local found

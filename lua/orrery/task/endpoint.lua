@@ -12,9 +12,9 @@
 --   a consumer is not there yet      tried again until ATTACH_MS have passed
 --   a link is full                   the buffer waits here, tried again
 --   a consumer is gone               FAILED; the JobMaster restarts the job
---   messages lost with a connection  found by sequence numbers, by the answer to
---                                    finish, and by asking a consumer that has
---                                    given no credit for PROBE_MS: FAILED
+--   messages lost with a connection  found by sequence numbers, by the answer
+--                                    to finish, and by asking a consumer that
+--                                    has given no credit for PROBE_MS: FAILED
 --   the JobMaster does not answer    splits: tried again until SPLIT_MS
 --   the TaskExecutor does not answer its end of process is ours too
 
@@ -61,8 +61,8 @@ local function outcome(err)
   return err
 end
 
--- Calls fn, a function that answers value or nil, err, until it works, fails for
--- good, the deadline passes, or the task has ended.
+-- Calls fn, a function that answers value or nil, err, until it works, fails
+-- for good, the deadline passes, or the task has ended.
 local function persist(self, deadline, fn)
   local pause = RETRY_FIRST_MS
   while true do
@@ -331,7 +331,8 @@ function Task:_run()
     if self:_is_over() then return end
     if err then
       task:fail(errors.new("task_failed", string.format(
-        "the consumer %s cannot be reached", consumer.address), { cause = err }))
+        "the consumer %s cannot be reached", consumer.address),
+        { cause = err }))
       return self:_told_end()
     end
   end

@@ -217,7 +217,8 @@ local function make_aggregate(operator, _, down, env)
       aggregate = operator.aggregate,
       value = operator.value,
       reduce = operator.reduce,
-      partial_input = operator.partial and not env.combiner_is_chained(operator),
+      partial_input = operator.partial
+        and not env.combiner_is_chained(operator),
     }, store, store.add, on_change),
     drain = function()
       if update then return true end
@@ -313,8 +314,8 @@ function make.sink(operator, ctx, _, env)
   function instance.open()
     writer = sink:open(ctx)
     if type(writer) ~= "table" or type(writer.write) ~= "function" then
-      error(string.format("the sink of %q gives no writer with a function write",
-        operator.name), 0)
+      error(string.format("the sink of %q gives no writer with a "
+        .. "function write", operator.name), 0)
     end
     env.own(writer.write, operator)
   end
@@ -407,7 +408,9 @@ function M.compile(task, operators, chained, outputs, collect)
     instances[i] = instance
     pushes[operator.id] = instance.push
   end
-  return { head = pushes[operators[1].id], instances = instances, owners = owners }
+  return {
+    head = pushes[operators[1].id], instances = instances, owners = owners,
+  }
 end
 
 return M

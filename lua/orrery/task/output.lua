@@ -53,7 +53,10 @@ end
 local function append(outputs, lane, record)
   local size, err = lane.batch:append(record)
   if not size then
-    error(errors.is(err) and err or errors.new("bad_argument", tostring(err)), 0)
+    if not errors.is(err) then
+      err = errors.new("bad_argument", tostring(err))
+    end
+    error(err, 0)
   end
   local n = lane.records + 1
   lane.records = n

@@ -1,8 +1,8 @@
 --- Which subtask a key belongs to.
 --
--- Pure, and equal in every process and on every machine: FNV-1a over the bytes of
--- the key, a final mix, and key groups. A key's group never changes; subtask n
--- of p owns the groups from n * GROUPS / p on. So a job with another
+-- Pure, and equal in every process and on every machine: FNV-1a over the bytes
+-- of the key, a final mix, and key groups. A key's group never changes; subtask
+-- n of p owns the groups from n * GROUPS / p on. So a job with another
 -- parallelism moves whole ranges of groups, not single keys.
 
 local bit = require("bit")

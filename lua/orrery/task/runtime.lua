@@ -1,17 +1,17 @@
 --- One attempt of one subtask: the machine that pulls records through a chain.
 --
--- Pure: RPC, clock and loop are behind `transport`, so that a spec runs whole jobs
--- in one process without any of them. The owner calls step() whenever there may
--- be something to do and obeys the answer.
+-- Pure: RPC, clock and loop are behind `transport`, so that a spec runs whole
+-- jobs in one process without any of them. The owner calls step() whenever
+-- there may be something to do and obeys the answer.
 --
 --   INITIALIZING -> RUNNING -> FINISHED
 --              any of these -> CANCELED | FAILED
 --
--- While RUNNING the phases are: run (a source emits, or buffers are worked off),
--- drain (operators let go what they kept, upstream first), finish (ends are told
--- to the consumers). Each step is short: one slice of a source (2 ms), or one
--- buffer. A step does nothing while a channel waits for credits; that is the
--- whole of back pressure: no credits, no work, no credits given back.
+-- While RUNNING the phases are: run (a source emits, or buffers are worked
+-- off), drain (operators let go what they kept, upstream first), finish (ends
+-- are told to the consumers). Each step is short: one slice of a source (2 ms),
+-- or one buffer. A step does nothing while a channel waits for credits; that is
+-- the whole of back pressure: no credits, no work, no credits given back.
 --
 -- transport:
 --   data(channel, sequence, bytes) -> true | nil, err
@@ -30,7 +30,7 @@ local output = require("orrery.task.output")
 local M = {}
 
 local SLICE_MS = 2
-local READS_MAX = 256        -- of a slice; in simulation no time passes within it
+local READS_MAX = 256        -- of a slice: in simulation no time passes in it
 local RETRY_MS = 5           -- the transport was full
 local RESULT_MAX = 12582912  -- of collected records; below a frame's limit
 
@@ -416,8 +416,9 @@ local function advance(task)
   return answer
 end
 
---- Does a bounded piece of work. Answers "more" (call again soon), "idle" (after
--- the next message), a number (then, or in so many ms) or "done" (see state).
+--- Does a bounded piece of work. Answers "more" (call again soon), "idle"
+-- (after the next message), a number (then, or in so many ms) or "done" (see
+-- state).
 function Task:step()
   if self.state ~= "RUNNING" then return "done" end
   local ok, answer = xpcall(advance, self.catch, self)

@@ -104,10 +104,13 @@ typedef struct orr_endpoint_options {
     const char *gateways;   /* borrowed; names separated by spaces; "" = any */
     const uint8_t *control; /* borrowed; one byte a method, 1 = control lane;
                                 NULL = none */
-    uint32_t capacity_control; /* 0 = 1024 */
-    uint32_t capacity_bulk;    /* 0 = 65536 */
-    uint32_t ref;              /* comes back in events; the owner's index */
-    int32_t fenced;            /* 1 = token below is checked at dequeue */
+    const char *const *permissions; /* borrowed; a text a method: the roles
+                                that may call it, separated by spaces; NULL or
+                                "" = anybody. NULL = no method has any */
+    uint32_t capacity_control;      /* 0 = 1024 */
+    uint32_t capacity_bulk;         /* 0 = 65536 */
+    uint32_t ref;   /* comes back in events; the owner's index */
+    int32_t fenced; /* 1 = token below is checked at dequeue */
     orr_token token;
 } orr_endpoint_options;
 
@@ -122,6 +125,9 @@ int orr_service_set_address(orr_service *s, const char *address);
 const char *orr_service_address(const orr_service *s);
 const char *orr_service_cluster_id(const orr_service *s);
 uint64_t orr_service_incarnation(const orr_service *s);
+/* With 1 a method with a permission is refused to callers without TLS too;
+ * without it they are not asked for a role. Thread: any. */
+void orr_service_require_tls(orr_service *s, int required);
 /* Endpoint by slot number below count; ORR_ENOENT when empty. Thread: any. */
 uint32_t orr_service_endpoint_count(orr_service *s);
 int orr_service_endpoint_info(orr_service *s, uint32_t slot, uint64_t now_ns,
@@ -188,8 +194,8 @@ int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
 void orr_executor_disconnect(orr_executor *ex, uint32_t target);
 
 /* ask answers ORR_OK with a slot; everything that goes wrong later, also a body
- * above the link's limit, comes as the REPLY event. At once: ORR_EINVAL (no such
- * target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
+ * above the link's limit, comes as the REPLY event. At once: ORR_EINVAL (no
+ * such target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
  * tell answers ORR_OK, ORR_EINVAL, ORR_ENOMEM, or ORR_TOO_LARGE,
  * ORR_OVERLOADED or ORR_UNREACHABLE when that is known here.
  * flags: ORR_FLAG_CONTROL. Thread: owner. */
@@ -262,7 +268,11 @@ struct orr_link {
     uint32_t number;   /* set by orr_executor_link_up */
     uint32_t calls;    /* head of the calls that wait on it, 0 = none */
     uint32_t body_max; /* the smaller of both sides' limits */
-    int dirty;         /* has frames to flush */
+    /* Of the peer's certificate, set by orr_link_set_role; NULL without TLS, ""
+     * when the certificate names none. */
+    const char *peer_role;
+    uint8_t role; /* its number in the service; 0 without TLS */
+    int dirty;    /* has frames to flush */
     orr_link *dirty_next;
 };
 
@@ -274,6 +284,9 @@ orr_executor *orr_executor_new(const orr_driver *d, uint32_t number,
 void orr_executor_free(orr_executor *ex);
 void *orr_executor_driver_ctx(orr_executor *ex);
 
+/* The peer proved by TLS to have this role ("" = none); before any receive. A
+ * service knows 61 roles: one too many is like none. Thread: owner. */
+void orr_link_set_role(orr_link *l, const char *role);
 /* A link exists (dialled or accepted); before any receive. */
 void orr_executor_link_up(orr_executor *ex, orr_link *l);
 /* A checked frame came (ASK, TELL, REPLY, CANCEL, RESOLVE); borrows. Answers

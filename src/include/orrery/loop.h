@@ -30,6 +30,10 @@ void *orr_loop_uv(orr_loop *loop);
  * until something happens, unless the executor has work; without, it only
  * looks. Answers 1 when it was allowed to sleep. Thread: owner. */
 int orr_loop_turn(orr_loop *loop, int may_block);
+/* How long a turn that may block looks for work before it sleeps; 0, the
+ * default, sleeps at once. It trades a processor for latency: for executors
+ * with a processor to themselves. Thread: owner. */
+void orr_loop_set_spin(orr_loop *loop, uint64_t spin_ns);
 /* ffi:end */
 
 /* What gives a loop its connections; net/tcp.c is the one implementer. */
