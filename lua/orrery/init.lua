@@ -17,11 +17,23 @@ local M = {
   Future = Future,
   errors = errors,
   call_with_retry = retry.call_with_retry,
+  log = require("orrery.native.log"),
 }
 
---- Makes an endpoint class: (name, methods) or (description).
-function M.endpoint(name, methods)
-  return Endpoint.class(name, methods)
+--- Makes an endpoint class: (name, methods [, options]) or (description [,
+-- options]); see orrery.rpc.endpoint.
+function M.endpoint(name, methods, options)
+  return Endpoint.class(name, methods, options)
+end
+
+--- The same, fenced: it is started with a token and serves only that.
+function M.fenced_endpoint(name, methods, options)
+  local copy = {}
+  if type(name) == "table" then options = methods end
+  for key, value in pairs(options or {}) do copy[key] = value end
+  copy.fenced = true
+  if type(name) == "table" then return Endpoint.class(name, copy) end
+  return Endpoint.class(name, methods, copy)
 end
 
 --- Makes a service on this state's executor; nil, err when the system refuses.

@@ -195,8 +195,10 @@ static orr__endpoint *find(orr_service *s, const char *name, size_t len)
     return NULL;
 }
 
-/* The one live endpoint whose name begins so; several are none. Lock held. */
-static orr__endpoint *find_prefix(orr_service *s, const char *name, size_t len)
+/* The one live endpoint whose name begins so; several are none, and matches
+ * tells how many. Lock held. */
+static orr__endpoint *find_prefix(orr_service *s, const char *name, size_t len,
+                                  uint32_t *matches)
 {
     orr__endpoint *found = NULL;
     uint32_t count = atomic_load(&s->count);
@@ -206,11 +208,10 @@ static orr__endpoint *find_prefix(orr_service *s, const char *name, size_t len)
             atomic_load(&ep->state) == ORR_ENDPOINT_GONE ||
             strncmp(ep->name, name, len) != 0)
             continue;
-        if (found != NULL)
-            return NULL;
         found = ep;
+        ++*matches;
     }
-    return found;
+    return *matches == 1 ? found : NULL;
 }
 
 static void unlink_name(orr_service *s, orr__endpoint *ep)
@@ -451,6 +452,21 @@ static void drain(orr_executor *ex, orr__endpoint *ep)
     }
 }
 
+int orr_endpoint_reset(orr_executor *ex, orr_service *s, uint32_t slot)
+{
+    orr__endpoint *ep = owned(ex, s, slot);
+    if (ep == NULL)
+        return ORR_ENOENT;
+    atomic_store(&ep->state, ORR_ENDPOINT_CREATED);
+    unready(ex, ep);
+    drain(ex, ep);
+    if (ex->running == ep)
+        ex->running = NULL;
+    atomic_store(&ep->running_since_ns, 0);
+    atomic_store(&ep->oldest_ns, 0);
+    return ORR_OK;
+}
+
 int orr_endpoint_close(orr_executor *ex, orr_service *s, uint32_t slot)
 {
     orr__endpoint *ep = owned(ex, s, slot);
@@ -537,12 +553,18 @@ int orr__resolve(orr_service *s, const char *name, size_t name_len,
     int code = ORR_OK;
     pthread_mutex_lock(&s->lock);
     bool is_prefix = name_len > 0 && name[name_len - 1] == '*';
-    orr__endpoint *ep = is_prefix ? find_prefix(s, name, name_len - 1)
+    uint32_t matches = 0;
+    orr__endpoint *ep = is_prefix ? find_prefix(s, name, name_len - 1, &matches)
                                   : find(s, name, name_len);
     int shown = name_len > ORR__NAME_MAX ? ORR__NAME_MAX : (int)name_len;
     int gateway_shown =
         gateway_len > ORR__NAME_MAX ? ORR__NAME_MAX : (int)gateway_len;
-    if (ep == NULL) {
+    if (matches > 1) {
+        code = ORR_UNREACHABLE;
+        snprintf(text, sizeof text, "%u endpoints match %.*s at %s, not one",
+                 matches, shown, name,
+                 s->address[0] == 0 ? s->name : s->address);
+    } else if (ep == NULL) {
         code = ORR_UNREACHABLE;
         snprintf(text, sizeof text, "no endpoint %.*s at %s", shown, name,
                  s->address[0] == 0 ? s->name : s->address);

@@ -18,7 +18,9 @@ local M = {}
 -- Names that a gateway needs for itself.
 M.RESERVED = {
   address = true, endpoint = true, hostname = true, token = true,
-  with = true, disconnect = true,
+  with = true, disconnect = true, connected = true, get_address = true,
+  get_hostname = true, get_fencing_token = true, run_async = true,
+  call_async = true, schedule_run_async = true,
 }
 
 --- The hidden method of endpoints that keep replies (rpc.idempotency); its
@@ -138,8 +140,13 @@ local function unknown_method(gateway, key)
     table.concat(names, ", ")), 3)
 end
 
+-- What every gateway can do besides its methods.
+local Base = {}
+
 -- Only for keys that the gateway lacks.
 local Gateway = { __index = function(self, key)
+  local own = Base[key]
+  if own then return own end
   return unknown_method(self, key)
 end }
 
@@ -256,7 +263,57 @@ end
 -- whether it ran?
 M.idempotence = idempotence
 
--- The wire form of one method: { name, timeout_ms, tell, control }.
+Base.with = with
+
+--- Forgets the peer; later calls fail.
+function Base:disconnect()
+  self._executor.core.disconnect(self._target)
+end
+
+function Base:get_address() return self.address end
+
+function Base:get_hostname() return self.hostname end
+
+--- The token that its calls carry; throws when it was connected without.
+function Base:get_fencing_token()
+  local token = self.token
+  if token then return { epoch = token.epoch, session = token.session } end
+  error("get_fencing_token: the gateway " .. self._gateway_name .. " of "
+    .. self.address .. " is not fenced: it carries no token", 2)
+end
+
+-- Functions cannot be sent: only the gateway of an endpoint to itself takes
+-- them.
+local function posts(name)
+  Base[name] = function(self, ...)
+    local cell = self._cell
+    if cell then
+      local object = cell.server and cell.server.endpoint or cell.object
+      return object[name](object, ...)
+    end
+    error(name .. ": a function cannot be sent to " .. self.address
+      .. "; only an endpoint itself and its self_gateway take one", 2)
+  end
+end
+
+for _, name in ipairs({ "run_async", "call_async", "schedule_run_async" }) do
+  posts(name)
+end
+
+-- Does a method belong to this gateway? Without the list it is in all.
+local function belongs(raw, gateway)
+  local gateways = raw[5]
+  if gateway == nil or type(gateways) ~= "table" then return true end
+  for _, name in ipairs(gateways) do
+    if name == gateway then return true end
+  end
+  return false
+end
+
+local STATES = { [0] = "created", "started", "stopping" }
+
+-- The wire form of one method: { name, timeout_ms, tell, control, gateways };
+-- gateways: those that have it, nil = all.
 local function read_method(raw)
   if type(raw) ~= "table" or type(raw[1]) ~= "string" then return nil end
   return {
@@ -267,9 +324,10 @@ local function read_method(raw)
   }
 end
 
---- Makes a gateway. options: executor, target, gateway (name), endpoint,
--- address ("host:port" or ""), methods (wire form), token, timeout_ms (default
--- of asks), ask_callstack.
+--- Makes a gateway. options: executor, target, gateway (name or nil: all
+-- methods), endpoint, address ("host:port" or ""), methods (wire form), token,
+-- timeout_ms (default of asks), ask_callstack, state and fenced (of the
+-- endpoint when it was connected), cell (of a gateway to an endpoint of this executor).
 function M.new(options)
   local executor = options.executor
   local address = options.address
@@ -280,7 +338,10 @@ function M.new(options)
     hostname = address:match("^%[?(.-)%]?:%d+$") or "",
     token = options.token,
     _place = address == "" and "this process" or address,
-    _gateway_name = options.gateway,
+    connected = options.state and { state = STATES[options.state] or "unknown",
+      fenced = options.fenced == true },
+    _cell = options.cell or false,
+    _gateway_name = options.gateway or "endpoint",
     _executor = executor,
     _target = options.target,
     _entries = {},
@@ -290,17 +351,13 @@ function M.new(options)
     _once = false,
     _ask_callstack = options.ask_callstack ~= false,
   }, Gateway)
-  rawset(gateway, "with", with)
-  rawset(gateway, "disconnect", function(self)
-    executor.core.disconnect(self._target)
-  end)
   for i, raw in ipairs(options.methods) do
     local method = read_method(raw)
     if method and method.name == M.ONCE and type(raw[5]) == "table" then
       gateway._once = { id = i - 1, modes = raw[5] }
     end
     if method and not M.RESERVED[method.name]
-      and method.name:sub(1, 1) ~= "_" then
+      and belongs(raw, options.gateway) and method.name:sub(1, 1) ~= "_" then
       local timeout_ms = method.timeout_ms
       if timeout_ms == 0 then timeout_ms = options.timeout_ms end
       local entry = entry_of(gateway, i - 1, method, executor, timeout_ms)

@@ -41,7 +41,7 @@ function M.declare(list)
   if not any then return end
   list[#list + 1] = {
     name = METHOD, timeout_ms = 0, tell = false, control = false,
-    modes = modes, is_hidden = true,
+    modes = modes, is_hidden = true, gateways = {},
   }
 end
 
@@ -183,6 +183,18 @@ local function refuse(message, ...)
   return nil, errors.new("bad_argument", string.format(message, ...))
 end
 
+-- Each life of an endpoint has its own: what ran in the one before is unknown.
+local function cache_of(cell)
+  local cache = cell.replies
+  if not cache then
+    cache = M.new(cell.reply_bounds, function()
+      return cell.executor:now_ms()
+    end)
+    cell.replies = cache
+  end
+  return cache
+end
+
 --- The method _once of every endpoint: key, name of the method, its arguments.
 function M.handler(self, key, name, ...)
   local cell = self._cell
@@ -197,7 +209,7 @@ function M.handler(self, key, name, ...)
   -- Failures and figures are the method's, not this one's.
   local current = task.current()
   if current and current.context == cell then current.method = number end
-  local cache = cell.replies
+  local cache = cache_of(cell)
   local entry = cache:find(key)
   if entry then
     if entry.method ~= name then
@@ -218,7 +230,7 @@ function M.handler(self, key, name, ...)
   return out
 end
 
---- Gives a cell its cache, where its class needs one.
+--- Lets a cell keep replies, where its class needs it.
 function M.attach(cell, options)
   local methods = cell.class._methods
   local last = methods[#methods]
@@ -227,7 +239,7 @@ function M.attach(cell, options)
   for i, method in ipairs(methods) do
     if method.idempotent == "key" then cell.keyed[method.name] = i - 1 end
   end
-  cell.replies = M.new(options, function() return cell.executor:now_ms() end)
+  cell.reply_bounds = options
 end
 
 return M

@@ -120,7 +120,7 @@ end
 -- they suspend the task; on the main chunk the event loop runs. timeout limits
 -- each call; nil leaves the limits of the methods.
 function M.get_synchronous_rpc_gateway(gateway, timeout)
-  if type(gateway) ~= "table" or rawget(gateway, "with") == nil then
+  if type(gateway) ~= "table" or rawget(gateway, "_by_name") == nil then
     error("get_synchronous_rpc_gateway: a gateway is needed, got "
       .. type(gateway), 2)
   end

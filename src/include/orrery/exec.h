@@ -144,6 +144,9 @@ int orr_endpoint_set_state(orr_executor *ex, orr_service *s, uint32_t slot,
 /* Ends it: the name is free again, queued calls are answered UNREACHABLE, taken
  * ones CALLEE_DIED. Thread: owner. */
 int orr_endpoint_close(orr_executor *ex, orr_service *s, uint32_t slot);
+/* Begins a new life of it under the same slot and name: state CREATED, waiting
+ * messages end as in close, targets stay good. Thread: owner. */
+int orr_endpoint_reset(orr_executor *ex, orr_service *s, uint32_t slot);
 /* Marks what runs now, for introspection; method UINT32_MAX = nothing.
  * Thread: owner. */
 void orr_endpoint_running(orr_executor *ex, orr_service *s, uint32_t slot,
