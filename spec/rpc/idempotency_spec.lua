@@ -185,3 +185,39 @@ describe("an idempotency key", function()
     assert.are.equal("bad_argument", err.cause.code)
   end)
 end)
+
+describe("kept replies", function()
+  local s = simulated.each({ before_each = before_each,
+    after_each = after_each })
+  before_each(function() log.set_level("off") end)
+  after_each(function() log.set_level("warn") end)
+
+  it("are of one life of the endpoint, and work again in the next", function()
+    local a = s.sim:service("a")
+    local server = a:start(Bank, { id = "bank", restart = {
+      policy = "on_failure", backoff = 10 } })
+    local gateway = assert(s.sim:run(a:connect("bank")))
+    local key = { idempotency_key = "k" }
+    assert.are.equal(1, s.sim:run(gateway:with(key):other()))
+    local running = gateway:with({ idempotency_key = "r" }):pay(1, 1000)
+    s.sim:advance(5)
+    server.endpoint:crash("on purpose")
+    assert.are.equal("callee_died", select(2, s.sim:run(running)).code)
+    s.sim:advance(100)
+    assert.are.equal(1, s.sim:run(gateway:with(key):other()))
+    assert.are.equal(2,
+      s.sim:run(gateway:with({ idempotency_key = "r" }):pay(1)).run)
+  end)
+
+  it("are of classes that extend others too", function()
+    local Child = orrery.endpoint("child", { pay = { idempotent = "key" } },
+      { extends = Bank })
+    local a = s.sim:service("a")
+    a:start(Child, { id = "child" })
+    for _, name in ipairs({ "child", "bank" }) do
+      local gateway = assert(s.sim:run(a:connect("child", name)))
+      local kept = gateway:with({ idempotency_key = name })
+      assert.are.equal(s.sim:run(kept:pay(1)).run, s.sim:run(kept:pay(1)).run)
+    end
+  end)
+end)

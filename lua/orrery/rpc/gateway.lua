@@ -327,7 +327,7 @@ end
 --- Makes a gateway. options: executor, target, gateway (name or nil: all
 -- methods), endpoint, address ("host:port" or ""), methods (wire form), token,
 -- timeout_ms (default of asks), ask_callstack, state and fenced (of the
--- endpoint when it was connected), cell (of a gateway to an endpoint of this executor).
+-- endpoint when it was connected), cell (of a gateway to one of this executor).
 function M.new(options)
   local executor = options.executor
   local address = options.address

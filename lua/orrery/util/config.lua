@@ -22,6 +22,7 @@ local FILE_SIZE_MAX = 1024 * 1024
 --- Variables that are not configuration keys.
 local OTHER_VARIABLES = {
   ORRERY_CONF = true, ORRERY_LUA_PATH = true, ORRERY_HOME = true,
+  ORRERY_BIN = true, ORRERY_PRESET = true, ORRERY_ROOT = true, -- of scripts/
 }
 
 --- The options in their order, and by key, alias and variable.
