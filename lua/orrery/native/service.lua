@@ -72,14 +72,13 @@ function M.template(options)
   o.gateways = options.gateways
   o.name = name_bytes
   o.control = ffi.cast("const uint8_t *", options.control)
-  if options.permissions then
-    local texts = options.permissions
-    local pointers = ffi.new("const char *[?]", #texts)
-    for at, text in ipairs(texts) do pointers[at - 1] = text end
-    o.permissions, options.pointers = pointers, pointers
+  local permissions, texts = options.permissions, nil
+  if permissions then
+    texts = ffi.new("const char *[?]", #permissions, permissions)
+    o.permissions = texts
   end
-  -- The struct only points to the strings; this keeps them.
-  return { struct = o, strings = options }
+  -- The struct only points to these; this keeps them.
+  return { struct = o, strings = options, texts = texts }
 end
 
 local slot_out = ffi.new("uint32_t[1]")

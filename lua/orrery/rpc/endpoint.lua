@@ -13,6 +13,7 @@ local idempotency = require("orrery.rpc.idempotency")
 local log = require("orrery.native.log")
 local life_cycle = require("orrery.rpc.life_cycle")
 local log_context = require("orrery.rpc.log_context")
+local restart_policy = require("orrery.rpc.restart_policy")
 local Server = require("orrery.rpc.server")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
@@ -25,11 +26,11 @@ local OPTIONS = {
   idempotent = true,
 }
 local IDEMPOTENT = { key = "key", [true] = "safe" }
-local ROLE_MAX = 64
 local CLASS_OPTIONS = {
   extends = true, gateways = true, fenced = true, strict = true,
   restart = true,
 }
+local ROLE_MAX = 64
 local LANES = { control = true, bulk = true }
 local HOOKS = { init = true, on_start = true, on_stop = true }
 M.HOOKS = HOOKS
@@ -422,7 +423,7 @@ local CLASS = {} -- marks classes
 -- endpoint(description [, options]), a description being { name = , methods = ,
 -- fenced = }. options: extends (a class), gateways (descriptions that it serves
 -- as well), fenced, strict (public functions must be methods), restart (see
--- orrery.rpc.life_cycle).
+-- orrery.rpc.restart_policy).
 function M.class(name, methods, options)
   local is_fenced = false
   if type(name) == "table" then
@@ -444,7 +445,7 @@ function M.class(name, methods, options)
     _class = CLASS, _name = name, _methods = list, _gateways = gateways,
     _fenced = is_fenced, _strict = options.strict == true, _parent = parent,
     super = parent,
-    _restart = options.restart and life_cycle.policy(options.restart,
+    _restart = options.restart and restart_policy.read(options.restart,
       ("orrery.endpoint(%q)"):format(name)) or parent and parent._restart,
   }
   class.__index = class

@@ -302,7 +302,7 @@ end
 
 -- Does a method belong to this gateway? Without the list it is in all.
 local function belongs(raw, gateway)
-  local gateways = raw[5]
+  local gateways = raw[6]
   if gateway == nil or type(gateways) ~= "table" then return true end
   for _, name in ipairs(gateways) do
     if name == gateway then return true end
@@ -312,8 +312,8 @@ end
 
 local STATES = { [0] = "created", "started", "stopping" }
 
--- The wire form of one method: { name, timeout_ms, tell, control, gateways };
--- gateways: those that have it, nil = all.
+-- The wire form of one method: { name, timeout_ms, tell, control, false,
+-- gateways }; gateways: those that have it, nil = all.
 local function read_method(raw)
   if type(raw) ~= "table" or type(raw[1]) ~= "string" then return nil end
   return {

@@ -21,6 +21,7 @@ local life_cycle = require("orrery.rpc.life_cycle")
 local log_context = require("orrery.rpc.log_context")
 local native = require("orrery.native.service")
 local native_tls = require("orrery.native.tls")
+local restart_policy = require("orrery.rpc.restart_policy")
 local retry = require("orrery.rpc.retry")
 local role_gateway = require("orrery.rpc.role_gateway")
 local security = require("orrery.rpc.security")
@@ -274,7 +275,7 @@ local function check_start(self, class, options, who)
   end
   local policy = class._restart
   if given and given.restart then
-    policy = life_cycle.policy(given.restart, who)
+    policy = restart_policy.read(given.restart, who)
   end
   return options, token_bytes, policy
 end
