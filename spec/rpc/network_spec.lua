@@ -73,13 +73,6 @@ describe("between two hosts", function()
     assert.is_nil(connected)
     assert.are.equal("version_mismatch", err.code)
   end)
-
-  it("an argument above the frame limit fails at once", function()
-    local big = ("x"):rep(20 * 1024 * 1024)
-    local _, err = s.sim:run(gateway:add(big))
-    assert.are.equal("too_large", err.code)
-    assert.are.equal(1, s.sim:run(gateway:add(1)))
-  end)
 end)
 
 describe("a fenced endpoint", function()

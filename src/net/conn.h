@@ -60,6 +60,7 @@ struct orr_conn {
     uint64_t writes;       /* parts given to the transport so far */
     uint64_t writes_seen;  /* by the last tick */
     uint64_t idle_ns;      /* unused since then; 0 = used */
+    uint64_t start_ns;     /* its stream is begun then; 0 = was */
     uint64_t peer_incarnation;
     uint32_t refs;       /* users of the link */
     uint32_t pins;       /* calls under way on it */

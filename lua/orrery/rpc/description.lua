@@ -170,8 +170,8 @@ function M.wire(class)
   if known then return known end
   local list, control, permissions, is_guarded = {}, {}, {}, false
   for i, m in ipairs(class._methods) do
-    list[i] = { m.name, m.timeout_ms, m.tell, m.control }
-    local gateways = gateways_of(class, m)
+    list[i] = { m.name, m.timeout_ms, m.tell, m.control, m.modes }
+    local gateways = not m.is_hidden and gateways_of(class, m)
     -- The fifth place is kept for what a method says of itself.
     if gateways then list[i][5], list[i][6] = false, gateways end
     control[i] = string.char(m.control and 1 or 0)

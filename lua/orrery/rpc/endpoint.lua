@@ -5,9 +5,12 @@
 
 local description = require("orrery.rpc.description")
 local errors = require("orrery.util.errors")
+local executors = require("orrery.rpc.executors")
 local fenced = require("orrery.rpc.fenced")
 local Future = require("orrery.util.future")
 local Gateway = require("orrery.rpc.gateway")
+local idempotency = require("orrery.rpc.idempotency")
+local log = require("orrery.native.log")
 local life_cycle = require("orrery.rpc.life_cycle")
 local log_context = require("orrery.rpc.log_context")
 local restart_policy = require("orrery.rpc.restart_policy")
@@ -19,8 +22,10 @@ local M = {}
 
 local METHODS_MAX = 1024
 local OPTIONS = {
-  timeout = true, tell = true, lane = true, permission = true, args = true,
+  timeout = true, tell = true, lane = true, args = true, permission = true,
+  idempotent = true,
 }
+local IDEMPOTENT = { key = "key", [true] = "safe" }
 local CLASS_OPTIONS = {
   extends = true, gateways = true, fenced = true, strict = true,
   restart = true,
@@ -105,12 +110,25 @@ local function schedule(cell, delay, fn, unit, scope)
     if delay >= 0 then delay = ("%.17f%s"):format(delay, unit) end
   end
   local ms = time.check_ms(delay, "schedule_run_async", 2)
-  if cell.gone then return setmetatable({}, Handle) end
+  if cell.gone then
+    log.warn("rpc", "%s has ended: scheduled work will never run", cell.name)
+    return setmetatable({}, Handle)
+  end
   return setmetatable({
     _executor = cell.executor,
     _entry = cell.executor:timer(ms, cell, fn, nil, scope),
   }, Handle)
 end
+
+--- The executor of this endpoint's own messages: execute, submit, schedule,
+-- schedule_at_fixed_rate, schedule_with_fixed_delay (orrery.rpc.executors).
+function Endpoint:get_main_thread_executor()
+  local cell = live_cell(self, "get_main_thread_executor")
+  cell.main_executor = cell.main_executor or executors.of_endpoint(self)
+  return cell.main_executor
+end
+
+Endpoint[Gateway.ONCE] = idempotency.handler
 
 --- Runs fn(self) on this endpoint not earlier than delay, a duration, or a
 -- number of unit ("s", "min", ...); handle:cancel(). Before the start it is
@@ -276,7 +294,7 @@ local function check_method(class_name, name, options)
   for key in pairs(options) do
     if not OPTIONS[key] then
       error(where .. ": unknown option " .. tostring(key)
-        .. "; it knows lane, permission, tell, timeout", 4)
+        .. "; it knows args, idempotent, lane, permission, tell, timeout", 4)
     end
   end
   if options.lane and not LANES[options.lane] then
@@ -288,6 +306,11 @@ local function check_method(class_name, name, options)
     if not ms then error(where .. ": " .. err.message, 4) end
     timeout_ms = ms
   end
+  local idempotent = options.idempotent
+  if idempotent and (not IDEMPOTENT[idempotent] or options.tell) then
+    error(where .. ": idempotent is true (it may simply run again) or \"key\" "
+      .. "(replies are kept by key), and not for a tell", 4)
+  end
   local signature, message
   if options.args ~= nil then
     signature, message = description.signature(options.args)
@@ -296,6 +319,7 @@ local function check_method(class_name, name, options)
   return {
     name = name, timeout_ms = timeout_ms, tell = options.tell == true,
     control = options.lane == "control", signature = signature,
+    idempotent = idempotent and IDEMPOTENT[idempotent] or nil,
     permission = check_permission(options.permission, where),
   }
 end
@@ -414,6 +438,7 @@ function M.class(name, methods, options)
   if not list then
     error(string.format("orrery.endpoint(%q): %s", name, gateways), 3)
   end
+  idempotency.declare(list)
   is_fenced = is_fenced or options.fenced == true
     or parent ~= nil and parent._fenced
   local class = {

@@ -32,7 +32,7 @@ local LASTING = {
   "name", "class", "class_name", "service", "executor", "slot", "ref", "token",
   "token_bytes", "handlers", "methods", "args", "policy", "crashes",
   "on_failure", "termination", "server", "gateways", "log_context",
-  "log_fields", "stop_wanted", "suspend_wanted",
+  "log_fields", "stop_wanted", "suspend_wanted", "keyed", "reply_bounds",
 }
 
 local function set_state(cell, state)
@@ -73,6 +73,10 @@ local function ended(cell, err)
   executor:remove_cell(cell)
   cell.gone, cell.held, cell.outcome = true, nil, err
   service._cells[cell.name] = nil
+  if service._log_lifecycle then
+    log.info("rpc", "endpoint %s has ended%s", cell.name,
+      err ~= nil and ": " .. tostring(err) or "")
+  end
   if not cell.termination then return end
   if err ~= nil then
     cell.termination:reject(err)
@@ -383,6 +387,9 @@ end
 
 local function started(cell)
   cell.state = "started"
+  if cell.service._log_lifecycle then
+    log.info("rpc", "endpoint %s has started", cell.name)
+  end
   if cell.held then cell.executor:release(cell) end
   if cell.gone then return end
   if cell.stop_wanted then return post(cell, begin_stop) end

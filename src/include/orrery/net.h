@@ -29,16 +29,18 @@ typedef struct orr_net_options {
                                    after three times that without a byte */
     /* Chunked bodies. A body above chunk_size travels in pieces of that size
      * between the other frames. */
-    uint32_t chunk_size;   /* 0 = 256 KiB, at most frame_max */
-    uint32_t body_max;     /* 0 = 256 MiB; not above frame_max: no chunks */
-    uint32_t bodies_max;   /* coming in at a time on a connection; 0 = 64 */
-    uint32_t assembly_max; /* bytes of bodies coming in on a connection that
+    uint32_t chunk_size;    /* 0 = 256 KiB, at most frame_max */
+    uint32_t body_max;      /* 0 = 256 MiB; not above frame_max: no chunks */
+    uint32_t bodies_max;    /* coming in at a time on a connection; 0 = 64 */
+    uint32_t assembly_max;  /* bytes of bodies coming in on a connection that
                               get memory at a time; 0 = body_max, not less */
-    uint32_t sending_max;  /* bytes of bodies waiting to be sent on a
+    uint32_t sending_max;   /* bytes of bodies waiting to be sent on a
                               connection; 0 = twice body_max; one may always */
-    uint32_t window;       /* bytes of pieces under way to us on a connection;
+    uint32_t window;        /* bytes of pieces under way to us on a connection;
                               0 = 512 KiB */
-    uint32_t features;     /* more orr_feature bits to offer: SPILL */
+    uint32_t features;      /* more orr_feature bits to offer: SPILL */
+    uint64_t retry_gate_ns; /* pause before an address is dialled again
+                                   after a connection to it ended; 0 = 50 ms */
 } orr_net_options;
 
 typedef struct orr_net_info {
