@@ -173,7 +173,7 @@ uv.fs_rmdir(folder)
 -- A large body, and the other calls of the same connection meanwhile.
 do
   local SIZE = 100 * 1024 * 1024
-  local body = ("x"):rep(SIZE)
+  local large = ("x"):rep(SIZE)
   local other = assert(service:connect((address:gsub("/echo$", "/other")),
     "echo"):await())
   local beside = {}
@@ -181,7 +181,7 @@ do
   -- One body; latencies of one small call after the other while it travels.
   local function transfer(latencies)
     local start = harness.now_ns()
-    local big = echo:with({ timeout = "60s" }):size(body)
+    local big = echo:with({ timeout = "60s" }):size(large)
     local small = orrery.async(function()
       while not big:is_done() do
         local from = harness.now_ns()

@@ -1,8 +1,9 @@
 /* Bytes from a peer, in pieces. The first byte says what was before: bit 0 the
  * handshake is done, bit 1 with chunked bodies agreed on, bit 2 we are sending
  * bodies ourselves, bit 3 the peer reads slowly; and all of it seeds how the
- * rest is cut into pieces. Whatever comes: no crash, no frame to the sink before
- * the handshake, bounded memory, and a connection that ended is told once. */
+ * rest is cut into pieces. Whatever comes: no crash, no frame to the sink
+ * before the handshake, bounded memory, and a connection that ended is told
+ * once. */
 #include <assert.h>
 
 #include "conn_fixture.h"

@@ -19,8 +19,8 @@ static int is_known(const uint8_t *data)
     int is_optional = (data[7] & 0x80) != 0;
 
     return data[4] == ORR_WIRE_VERSION &&
-           (is_optional || (data[5] >= ORR_FRAME_HELLO &&
-                            data[5] <= ORR_FRAME_ABORT));
+           (is_optional ||
+            (data[5] >= ORR_FRAME_HELLO && data[5] <= ORR_FRAME_ABORT));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

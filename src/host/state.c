@@ -24,8 +24,9 @@ uint32_t orr__next_number(void)
     return atomic_fetch_add(&numbers, 1);
 }
 
-/* Malloc, counted; large blocks by their own way. LuaJIT's own allocator keeps a segment a state; with
- * thousands of states malloc is far smaller and no slower. */
+/* Malloc, counted; large blocks by their own way. LuaJIT's own allocator keeps
+ * a segment a state; with thousands of states malloc is far smaller and no
+ * slower. */
 static void *count_alloc(void *ud, void *ptr, size_t old, size_t size)
 {
     orr_host *h = ud;

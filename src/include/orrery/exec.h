@@ -218,9 +218,9 @@ int orr_executor_reply(orr_executor *ex, uint32_t call, int32_t status,
                        orr_msg *m);
 
 /* Bodies kept elsewhere (see orr_feature): the message is only the key of its
- * body, which comes with ORR_FLAG_SPILLED in the event's flags. spills: does the
- * target's side know of that now? call_spills: does the caller's of a call?
- * Thread: owner. */
+ * body, which comes with ORR_FLAG_SPILLED in the flags of the event. spills:
+ * does the target's side know of that now? call_spills: does the caller's of a
+ * call? Thread: owner. */
 int orr_executor_spills(orr_executor *ex, uint32_t target);
 int orr_executor_call_spills(const orr_executor *ex, uint32_t call);
 int orr_executor_reply_spilled(orr_executor *ex, uint32_t call, orr_msg *key);

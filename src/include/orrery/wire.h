@@ -129,9 +129,9 @@ typedef struct orr_unpacker {
 } orr_unpacker;
 
 /* Header. decode answers ORR_OK, ORR_EMORE (len < 64) or ORR_EPROTO (version,
- * or a kind that is unknown and not optional); h is filled then too, so that the caller can name what it met. The
- * length is for the caller to hold to its limit. The checksum is apart, because
- * it needs the body. Thread: any. */
+ * or a kind that is unknown and not optional); h is filled then too, so that
+ * the caller can name what it met. The length is for the caller to hold to its
+ * limit. The checksum is apart, because it needs the body. Thread: any. */
 void orr_header_encode(const orr_header *h, uint8_t *out);
 int orr_header_decode(orr_header *h, const uint8_t *data, size_t len);
 uint32_t orr_header_checksum(const uint8_t *header, const uint8_t *body,
