@@ -247,8 +247,8 @@ static void post_to_endpoint(orr_executor *ex, const orr__call *c, orr_msg *m)
         orr__msg_free(ex, m);
     else if (to == ex)
         orr__cancel_here(ex, m);
-    else
-        orr__post(to, m);
+    else if (!orr__post(to, m))
+        orr__msg_free(ex, m);
 }
 
 /* Tells the callee's core that the caller gave up. */
@@ -387,6 +387,14 @@ orr_msg *orr__active_take(orr_executor *ex, uint32_t handle, bool *abandoned)
     return m;
 }
 
+static void post_or_drop(orr_executor *ex, orr_msg *m)
+{
+    if (orr__post(m->origin, m))
+        return;
+    ex->dropped++;
+    orr__msg_free(ex, m);
+}
+
 /* Sends a finished message (status, body) to who called. Takes m. */
 void orr__route_reply(orr_executor *ex, orr_msg *m)
 {
@@ -395,12 +403,12 @@ void orr__route_reply(orr_executor *ex, orr_msg *m)
         if (m->origin == ex)
             orr__on_reply(ex, m);
         else
-            orr__post(m->origin, m);
+            post_or_drop(ex, m);
         return;
     }
     if (m->origin != ex) {
         m->kind = ORR__MSG_REPLY_OUT;
-        orr__post(m->origin, m);
+        post_or_drop(ex, m);
         return;
     }
     orr_link *l = orr__link_at(ex, m->link);

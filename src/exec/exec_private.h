@@ -295,7 +295,10 @@ static inline orr_msg *orr__queue_pop(orr__queue *q)
     }
     return m;
 }
-void orr__post(orr_executor *to, orr_msg *m);
+/* The inbox of an executor that has ended. */
+#define ORR__INBOX_CLOSED ((orr_msg *)1)
+/* Takes m, unless it answers false: that executor has ended. Thread: any. */
+bool orr__post(orr_executor *to, orr_msg *m);
 
 /* service.c */
 orr__endpoint *orr__endpoint_at(orr_service *s, uint32_t slot);

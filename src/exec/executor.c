@@ -1,8 +1,8 @@
 /* The executor itself: its life, its turns, what it gives out, what it sends.
  *
  * Memory of an executor is reused, not freed, while others live: another thread
- * may still hold a pointer to post to. What such a late post brings is thrown
- * away when the memory is used again.
+ * may still hold a pointer to post to. The inbox of one that has ended refuses
+ * such a late post, so that a call of it ends.
  */
 #include <stdio.h>
 #include <string.h>
@@ -49,12 +49,12 @@ orr_executor *orr_executor_new(const orr_driver *d, uint32_t number,
     orr_executor *ex = from_pool();
     if (ex == NULL)
         return NULL;
-    free_list(ex, atomic_exchange(&ex->inbox, NULL));
     pthread_mutex_lock(&ex->wake_lock);
     ex->driver = *d;
     ex->number = number;
     ex->is_closed = false;
     pthread_mutex_unlock(&ex->wake_lock);
+    atomic_store(&ex->inbox, NULL);
     orr_chance_seed(&ex->chance, seed);
     ex->armed_ns = UINT64_MAX;
     ex->now_is_fresh = false;
@@ -93,9 +93,23 @@ static void end_calls(orr_executor *ex)
     }
 }
 
+/* Calls that it would have taken next are answered, the rest has no reader. */
+static void close_inbox(orr_executor *ex)
+{
+    orr_msg *m = atomic_exchange(&ex->inbox, ORR__INBOX_CLOSED);
+    while (m != NULL) {
+        orr_msg *next = m->next;
+        if (m->kind == ORR_FRAME_ASK)
+            orr__fail(ex, m, ORR_UNREACHABLE,
+                      "the endpoint's executor has ended");
+        else
+            orr__msg_free(ex, m);
+        m = next;
+    }
+}
+
 static void destroy(orr_executor *ex)
 {
-    free_list(ex, atomic_exchange(&ex->inbox, NULL));
     orr__msgs_release(ex);
     orr_free(ex->calls.items);
     orr_free(ex->actives.items);
@@ -124,12 +138,12 @@ void orr_executor_free(orr_executor *ex)
     ex->fired_len = ex->fired_pos = 0;
     ex->dirty = NULL;
     ex->running = NULL;
-    orr__msgs_release(ex);
     pthread_mutex_lock(&ex->wake_lock);
     ex->is_closed = true;
     pthread_mutex_unlock(&ex->wake_lock);
     atomic_store(&ex->sleeping, 0);
-    free_list(ex, atomic_exchange(&ex->inbox, NULL));
+    close_inbox(ex);
+    orr__msgs_release(ex);
     pthread_mutex_lock(&pool_lock);
     ex->pool_next = pool;
     pool = ex;

@@ -145,9 +145,9 @@ static void to_endpoint(orr_executor *ex, orr_msg *m)
 {
     orr__endpoint *ep = orr__endpoint_at(m->service, m->endpoint);
     orr_executor *to = ep == NULL ? NULL : atomic_load(&ep->executor);
-    if (to != NULL && to != ex)
-        orr__post(to, m);
-    else if (m->kind == ORR_FRAME_CANCEL)
+    if (to != NULL && to != ex && orr__post(to, m))
+        return;
+    if (m->kind == ORR_FRAME_CANCEL)
         orr__cancel_here(ex, m);
     else
         orr__deliver(ex, m);

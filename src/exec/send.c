@@ -110,10 +110,12 @@ static int send_local(orr_executor *ex, orr_msg *m)
         orr__fail(ex, m, ORR_UNREACHABLE, "the endpoint is gone");
         return ORR_UNREACHABLE;
     }
-    if (to == ex)
+    if (to == ex) {
         orr__deliver(ex, m);
-    else
-        orr__post(to, m);
+    } else if (!orr__post(to, m)) {
+        orr__fail(ex, m, ORR_UNREACHABLE, "the endpoint's executor has ended");
+        return ORR_UNREACHABLE;
+    }
     return ORR_OK;
 }
 

@@ -47,7 +47,9 @@ local START_OPTIONS = {
   log_context = true, reply_cache = true,
 }
 -- The rest belongs to the class: a spawned executor makes its own endpoint.
-local SPAWN_OPTIONS = { id = true, args = true, token = true }
+local SPAWN_OPTIONS = {
+  id = true, args = true, token = true, executor = true,
+}
 local CONNECT_OPTIONS = {
   token = true, timeout = true, retries = true, retry_delay = true,
 }
@@ -495,12 +497,20 @@ function Service:get_port()
 end
 
 --- Starts the class of a module on a new executor; future of a handle with
--- gateway, address, stop(). options: id, args, token.
+-- gateway, address, stop(), termination. options: id, args, token; executor =
+-- the handle of an earlier spawn: on the executor of that one. An executor ends
+-- with the last endpoint that was started on it.
 function Service:spawn(module, options)
   check_open(self, "service:spawn")
   options = check_options(options, SPAWN_OPTIONS, "service:spawn")
   if type(module) ~= "string" then
     error("service:spawn: the name of a module is needed", 2)
+  end
+  local executor = options.executor
+  if executor ~= nil
+    and not require("orrery.rpc.spawn").is_handle_of(self, executor) then
+    error("service:spawn: executor must be a handle that service:spawn of "
+      .. "this service gave", 2)
   end
   return self._spawner(self, module, options)
 end
