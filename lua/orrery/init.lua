@@ -8,6 +8,7 @@ local Endpoint = require("orrery.rpc.endpoint")
 local errors = require("orrery.util.errors")
 local Executor = require("orrery.rpc.executor")
 local Future = require("orrery.util.future")
+local retry = require("orrery.rpc.retry")
 local Service = require("orrery.rpc.service")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
@@ -15,15 +16,30 @@ local time = require("orrery.util.time")
 local M = {
   Future = Future,
   errors = errors,
+  call_with_retry = retry.call_with_retry,
+  log = require("orrery.native.log"),
 }
 
---- Makes an endpoint class: (name, methods) or (description).
-function M.endpoint(name, methods)
-  return Endpoint.class(name, methods)
+--- Makes an endpoint class: (name, methods [, options]) or (description [,
+-- options]); see orrery.rpc.endpoint.
+function M.endpoint(name, methods, options)
+  return Endpoint.class(name, methods, options)
+end
+
+--- The same, fenced: it is started with a token and serves only that.
+function M.fenced_endpoint(name, methods, options)
+  local copy = {}
+  if type(name) == "table" then options = methods end
+  for key, value in pairs(options or {}) do copy[key] = value end
+  copy.fenced = true
+  if type(name) == "table" then return Endpoint.class(name, copy) end
+  return Endpoint.class(name, methods, copy)
 end
 
 --- Makes a service on this state's executor; nil, err when the system refuses.
--- options: bind, name, cluster_id, timeout (default of asks, 10 s), advertise.
+-- options: bind ("host:port", "host:from-to"), advertise (what peers use: host
+-- or host:port), name, cluster_id, timeout (default of asks, 10 s),
+-- connect_retries (0), connect_retry_delay (1 s), ask_callstack (true).
 function M.service(options)
   return Service.new(options)
 end

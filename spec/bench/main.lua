@@ -1,10 +1,10 @@
 -- scripts/bench [group...]: the figures of this project beside their raw
--- baselines. Groups: codec, mailbox, rpc, job.
+-- baselines. Groups: codec, mailbox, rpc, net, job.
 
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. package.path
 
-local groups = { "codec", "mailbox", "rpc", "job" }
+local groups = { "codec", "mailbox", "rpc", "net", "job" }
 local known = {}
 for _, name in ipairs(groups) do known[name] = true end
 

@@ -4,31 +4,10 @@
 local uv = require("luv")
 local orrery = require("orrery")
 local harness = require("harness")
+local processes = require("bench_process")
 local Future = require("orrery.util.future")
 
 local HEADER = 64 -- bytes of a frame's header
-
---- Starts the other process; answers its address and a function that ends it.
-local function start_server()
-  local exe = assert(uv.exepath())
-  local here = arg[0]:match("^(.*)/[^/]*$") or "."
-  local output, input = uv.new_pipe(false), uv.new_pipe(false)
-  local address = Future.new()
-  local process = assert(uv.spawn(exe, {
-    args = { "exec", here .. "/server.lua" },
-    stdio = { input, output, 2 },
-  }, function() end))
-  output:read_start(function(_, data)
-    if data and not address:is_done() then
-      address:resolve((data:gsub("%s+$", "")))
-    end
-  end)
-  return assert(address:await()), function()
-    input:close()
-    output:close()
-    if not process:is_closing() then process:close() end
-  end
-end
 
 --- Latencies of one call after the other, in ns.
 local function sequential(call, count)
@@ -109,7 +88,7 @@ harness.compare { name = "rpc.local.other_executor.128_in_flight",
 
 -- another process -------------------------------------------------------------
 
-local address, stop = start_server()
+local address, stop = processes.start_server()
 local echo = assert(service:connect(address, "echo"):await())
 
 local function raw_echo(size, window)
@@ -152,6 +131,85 @@ pipelined(ask_table, 256, 20000)
 harness.compare { name = "rpc.tcp.small_table.256_in_flight", unit = "1/s",
   goal = 300000, higher = true,
   ours = function() return pipelined(ask_table, 256, 300000) end }
+
+-- another process, TLS -----------------------------------------------------
+
+local folder = assert(uv.fs_mkdtemp("/tmp/orrery-bench-XXXXXX"))
+assert(require("orrery.cli.certs").make({ out = folder,
+  role = { "server", "client" } }))
+local secure = assert(orrery.service { tls = {
+  certificate = folder .. "/client.pem", key = folder .. "/client.key",
+  authority = folder .. "/ca.pem" } })
+local tls_address, tls_stop = processes.start_server({ "certificates",
+  folder })
+local tls_echo = assert(secure:connect(tls_address, "echo"):await())
+
+local body = ("x"):rep(62)
+local function ask_tls() return tls_echo:echo(body) end
+local function ask_plain() return echo:echo(body) end
+sequential(ask_tls, 5000)
+harness.compare { name = "rpc.tls.64B.1_in_flight.p50", unit = "ns",
+  goal = 1.15, ours = function()
+    return harness.median(sequential(ask_tls, 20000))
+  end, raw = function()
+    return harness.raw("tls_pingpong", ("--size %d --rounds 20000"):format(
+      64 + HEADER)).tls_pingpong_p50
+  end, raw_name = "OpenSSL ping-pong" }
+pipelined(ask_tls, 256, 20000)
+harness.compare { name = "rpc.tls.64B.256_in_flight", unit = "1/s",
+  goal = 0.6, higher = true,
+  ours = function() return pipelined(ask_tls, 256, 200000) end,
+  raw = function() return pipelined(ask_plain, 256, 200000) end,
+  raw_name = "our plain TCP" }
+
+tls_stop()
+assert(secure:stop():await())
+for _, name in ipairs({ "ca", "server", "client" }) do
+  os.remove(folder .. "/" .. name .. ".pem")
+  os.remove(folder .. "/" .. name .. ".key")
+end
+uv.fs_rmdir(folder)
+
+-- A large body, and the other calls of the same connection meanwhile.
+do
+  local SIZE = 100 * 1024 * 1024
+  local large = ("x"):rep(SIZE)
+  local other = assert(service:connect((address:gsub("/echo$", "/other")),
+    "echo"):await())
+  local beside = {}
+
+  -- One body; latencies of one small call after the other while it travels.
+  local function transfer(latencies)
+    local start = harness.now_ns()
+    local big = echo:with({ timeout = "60s" }):size(large)
+    local small = orrery.async(function()
+      while not big:is_done() do
+        local from = harness.now_ns()
+        local value, err = other:add(1):await()
+        if value == nil then return nil, err end
+        latencies[#latencies + 1] = harness.now_ns() - from
+      end
+      return true
+    end)
+    assert(big:await() == SIZE)
+    local took = harness.now_ns() - start
+    assert(small:await())
+    return took
+  end
+
+  transfer({})
+  transfer({})
+  harness.compare { name = "rpc.tcp.100MiB", unit = "MB/s", goal = 0.6,
+    higher = true,
+    ours = function() return SIZE / transfer(beside) * 1e3 end,
+    raw = function()
+      return SIZE / harness.raw("tcp_bulk", "--rounds 3").tcp_bulk_p50 * 1e3
+    end, raw_name = "blocking sockets" }
+  local p99 = harness.quantile(beside, 0.99)
+  harness.print("rpc.tcp.100MiB.other_calls.p50", harness.median(beside), "ns")
+  harness.print("rpc.tcp.100MiB.other_calls.p99", p99, "ns")
+  print(("  goal <= 5000000: %s"):format(p99 <= 5e6 and "met" or "MISSED"))
+end
 
 stop()
 assert(service:stop():await())

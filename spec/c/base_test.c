@@ -25,7 +25,7 @@ static void every_code_has_a_name_of_its_own(void **state)
         {ORR_ENOENT, "not_found"},
         {ORR_EEXIST, "exists"},
         {ORR_EADDRINUSE, "address_in_use"},
-        {ORR_EACCES, "access_denied"},
+        {ORR_EACCES, "permission_denied"},
         {ORR_ENOSPC, "disk_full"},
         {ORR_ECLOSED, "closed"},
         {ORR_EAGAIN, "again"},
@@ -45,6 +45,7 @@ static void every_code_has_a_name_of_its_own(void **state)
         {ORR_REMOTE, "remote"},
         {ORR_EXPIRED_UNSENT, "expired_unsent"},
         {ORR_EXPIRED_UNKNOWN, "expired_unknown"},
+        {ORR_ACCESS_DENIED, "access_denied"},
     };
     size_t n = sizeof all / sizeof *all;
     for (size_t i = 0; i < n; i++)

@@ -65,6 +65,8 @@ static int link_send(orr_link *l, const orr_header *h, const uint8_t *body)
         return ORR_OVERLOADED;
     if (!wl->open)
         return ORR_UNREACHABLE;
+    if (h->length > l->body_max)
+        return ORR_TOO_LARGE;
     orr_header_encode(h, head);
     assert_int_equal(orr_buf_append(&wl->out, head, sizeof head), ORR_OK);
     return orr_buf_append(&wl->out, body, h->length);
@@ -102,8 +104,11 @@ static int link_is_open(orr_link *l)
     return ((wire_link *)l)->open;
 }
 
-static const orr_link_ops ops = {link_send, link_flush, link_acquire,
-                                 link_release, link_is_open};
+static const orr_link_ops ops = {.send = link_send,
+                                 .flush = link_flush,
+                                 .acquire = link_acquire,
+                                 .release = link_release,
+                                 .is_open = link_is_open};
 
 static wire_link *new_link(node *n)
 {
@@ -463,6 +468,28 @@ static void an_ended_endpoint_fails_what_waits_and_what_was_taken(void **state)
     expect_status(n, ask(n, target, 0, 4, 0), ORR_UNREACHABLE, "gone");
 }
 
+static void a_reset_ends_one_life_and_keeps_targets_good(void **state)
+{
+    node *n = &((world *)*state)->nodes[0];
+    uint32_t ep = open_endpoint(n, "counter", NULL);
+    uint32_t target = connect_to(n, "", "counter", NULL);
+    uint32_t taken = ask(n, target, 0, 1, 0);
+    uint32_t queued = ask(n, target, 0, 2, 0);
+    uint32_t call = next(n).call;
+    assert_int_equal(orr_endpoint_reset(n->ex, n->service, ep), ORR_OK);
+    expect_status(n, queued, ORR_UNREACHABLE, "ended before it took");
+    expect_status(n, taken, ORR_CALLEE_DIED, "ended before it answered");
+    orr_msg *m = orr_executor_message(n->ex);
+    assert_int_equal(orr_executor_reply(n->ex, call, ORR_OK, m), ORR_ENOENT);
+    expect_status(n, ask(n, target, 0, 3, 0), ORR_NOT_STARTED, "counter");
+    orr_endpoint_set_state(n->ex, n->service, ep, ORR_ENDPOINT_STARTED);
+    uint32_t again = ask(n, target, 0, 4, 0);
+    answer(n, next(n).call, 5);
+    expect_status(n, again, ORR_OK, NULL);
+    orr_endpoint_close(n->ex, n->service, ep);
+    assert_int_equal(orr_endpoint_reset(n->ex, n->service, ep), ORR_ENOENT);
+}
+
 static void a_fenced_endpoint_checks_the_token(void **state)
 {
     node *n = &((world *)*state)->nodes[0];
@@ -763,7 +790,9 @@ static void a_prefix_resolves_to_the_one_endpoint(void **state)
     connect_to(n, "", "worker_*", NULL);
     open_endpoint(n, "worker_2", NULL);
     orr_executor_connect(n->ex, n->service, "", "worker_*", "", NULL, 0, &slot);
-    expect_status(n, slot, ORR_UNREACHABLE, "no endpoint worker_*");
+    expect_status(n, slot, ORR_UNREACHABLE, "2 endpoints match worker_*");
+    orr_executor_connect(n->ex, n->service, "", "task_*", "", NULL, 0, &slot);
+    expect_status(n, slot, ORR_UNREACHABLE, "no endpoint task_*");
 }
 
 static void a_peer_cannot_answer_calls_of_another_link(void **state)
@@ -1044,6 +1073,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             an_ended_endpoint_fails_what_waits_and_what_was_taken, setup,
             teardown),
+        cmocka_unit_test_setup_teardown(
+            a_reset_ends_one_life_and_keeps_targets_good, setup, teardown),
         cmocka_unit_test_setup_teardown(a_fenced_endpoint_checks_the_token,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(

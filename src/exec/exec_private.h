@@ -26,7 +26,19 @@ enum {
     ORR__BODY_FIRST = 192
 };
 
+/* Of any message, also those that stay here: what a header can say. */
+#define ORR__BODY_MAX UINT32_MAX
+
 #define ORR__NONE UINT32_MAX
+
+/* Who sent a message: a bit in the sets of orr__description.permissions. */
+typedef enum orr__role {
+    ORR__ROLE_LOCAL = 0,  /* this process */
+    ORR__ROLE_PLAIN = 1,  /* a peer without TLS */
+    ORR__ROLE_NOBODY = 2, /* TLS, no role in the certificate */
+    ORR__ROLE_FIRST = 3,  /* those with names: roles[] of the service */
+    ORR__ROLES = 64
+} orr__role;
 
 typedef struct orr__endpoint orr__endpoint;
 
@@ -39,7 +51,8 @@ typedef struct orr__description {
     uint8_t *methods;
     size_t methods_len;
     char *gateways;
-    uint8_t *control; /* a byte a method, or NULL */
+    uint8_t *control;      /* a byte a method, or NULL */
+    uint64_t *permissions; /* a set of roles a method, 0 = anybody; or NULL */
 } orr__description;
 
 /* A message on its way or waiting. Owned by exactly one list or holder. */
@@ -48,6 +61,7 @@ struct orr_msg {
     uint8_t kind;
     uint8_t lane;
     uint16_t flags; /* orr_frame_flag */
+    uint8_t role;   /* of who sent it: orr__role */
     uint32_t endpoint;
     uint32_t incarnation;
     uint32_t method; /* ORR__MSG_RUN: the id */
@@ -108,7 +122,9 @@ struct orr_service {
     _Atomic(orr__endpoint **) chunks[ORR__CHUNKS];
     _Atomic uint32_t count;
     orr__description *descriptions; /* lock */
-    uint32_t free_head;             /* lock; chained by hash_next */
+    char *roles[ORR__ROLES];        /* lock; NULL below ORR__ROLE_FIRST */
+    _Atomic int requires_tls;
+    uint32_t free_head; /* lock; chained by hash_next */
     uint32_t next_incarnation;
     uint32_t buckets[ORR__BUCKETS];
 };
@@ -291,6 +307,28 @@ int orr__resolve(orr_service *s, const char *name, size_t name_len,
                  const char *gateway, size_t gateway_len, orr_buf *body,
                  uint32_t *slot, uint32_t *incarnation);
 
+/* role.c */
+/* The number of a role, new or known; lock held. */
+uint8_t orr__role_number(orr_service *s, const char *name, size_t len);
+/* The sets of options->permissions, NULL when nothing is asked for; lock held.
+ * Answers ORR_OK, ORR_EINVAL, ORR_ENOMEM. Gives. */
+int orr__permissions(orr_service *s, const char *const *texts, uint32_t count,
+                     uint64_t **out);
+/* Answers a call whose sender lacks the role. Takes m. */
+void orr__refuse(orr_executor *ex, orr__endpoint *ep, orr_msg *m);
+static inline bool orr__may_call(const orr__endpoint *ep, const orr_msg *m)
+{
+    const uint64_t *sets = ep->description->permissions;
+    if (sets == NULL || sets[m->method] == 0)
+        return true;
+    if (m->role == ORR__ROLE_LOCAL && m->link == 0)
+        return true;
+    if (m->role == ORR__ROLE_PLAIN)
+        return !atomic_load_explicit(&ep->service->requires_tls,
+                                     memory_order_relaxed);
+    return (sets[m->method] >> m->role & 1) != 0;
+}
+
 /* mailbox.c */
 void orr__deliver(orr_executor *ex, orr_msg *m);
 void orr__fail(orr_executor *ex, orr_msg *m, int code, const char *format, ...)
@@ -316,7 +354,7 @@ void orr__route_reply(orr_executor *ex, orr_msg *m);
 /* link.c */
 orr_link *orr__link_at(orr_executor *ex, uint32_t number);
 int orr__link_send(orr_executor *ex, orr_link *l, const orr_header *h,
-                   const orr_buf *body);
+                   orr_buf *body);
 
 /* Error bodies: {code = name, message = text}. */
 int orr__pack_error(orr_buf *body, int code, const char *text);

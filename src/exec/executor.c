@@ -351,6 +351,7 @@ static bool next_reply(orr_executor *ex, orr_event *e)
     e->kind = ORR_EVENT_REPLY;
     e->call = m->call_slot;
     e->status = m->status;
+    e->flags = m->flags;
     e->body = m->body.data;
     e->body_len = m->body.len;
     ex->lent = m;
@@ -401,6 +402,7 @@ static bool next_message(orr_executor *ex, orr_event *e)
         } else {
             e->kind = ORR_EVENT_CALL;
             e->method = m->method;
+            e->flags = m->flags;
             e->body = m->body.data;
             e->body_len = m->body.len;
             if (m->kind == ORR_FRAME_ASK) {

@@ -72,6 +72,7 @@ orr_msg *orr__msg_new(orr_executor *ex)
         orr_buf body = m->body;
         memset(m, 0, sizeof *m);
         m->body = body;
+        m->body.max = ORR__BODY_MAX;
         return m;
     }
     m = orr_calloc(1, sizeof *m);
@@ -81,6 +82,7 @@ orr_msg *orr__msg_new(orr_executor *ex)
         orr_free(m);
         return NULL;
     }
+    m->body.max = ORR__BODY_MAX;
     return m;
 }
 

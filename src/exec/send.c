@@ -6,6 +6,8 @@
 
 #include "exec_private.h"
 
+enum { SENDER_FLAGS = ORR_FLAG_CONTROL | ORR_FLAG_SPILLED };
+
 static orr__target *target_at(orr_executor *ex, uint32_t target)
 {
     uint32_t index = target & ORR__INDEX_MASK;
@@ -56,6 +58,21 @@ int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
     }
     *target = orr__handle(index, generation);
     return ORR_OK;
+}
+
+uint32_t orr_executor_body_max(orr_executor *ex, uint32_t target)
+{
+    const orr__target *t = target_at(ex, target);
+    if (t == NULL || !t->is_remote || t->link == NULL)
+        return 0;
+    return t->link->body_max;
+}
+
+int orr_executor_spills(orr_executor *ex, uint32_t target)
+{
+    const orr__target *t = target_at(ex, target);
+    return t != NULL && t->is_remote && t->link != NULL &&
+           (t->link->features & ORR_FEATURE_SPILL) != 0;
 }
 
 /* The target's link; dialled again when the last one has gone. */
@@ -158,7 +175,7 @@ int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
     c->endpoint = t->endpoint;
     c->incarnation = t->incarnation;
     c->method = method;
-    address_message(ex, m, t, ORR_FRAME_ASK, method, flags & ORR_FLAG_CONTROL);
+    address_message(ex, m, t, ORR_FRAME_ASK, method, flags & SENDER_FLAGS);
     m->call_slot = *slot;
     m->call_generation = c->generation;
     if (t->is_remote) {
@@ -190,7 +207,7 @@ int orr_executor_tell(orr_executor *ex, uint32_t target, uint32_t method,
         orr__msg_free(ex, m);
         return ORR_EINVAL;
     }
-    address_message(ex, m, t, ORR_FRAME_TELL, method, flags & ORR_FLAG_CONTROL);
+    address_message(ex, m, t, ORR_FRAME_TELL, method, flags & SENDER_FLAGS);
     if (!t->is_remote)
         return send_local(ex, m);
     int code = tell_remote(ex, t, m);

@@ -61,6 +61,7 @@ static void free_description(orr__description *d)
     orr_free(d->methods);
     orr_free(d->gateways);
     orr_free(d->control);
+    orr_free(d->permissions);
     orr_free(d);
 }
 
@@ -94,6 +95,8 @@ void orr_service_free(orr_service *s)
     }
     for (uint32_t i = 0; i < ORR__CHUNKS; i++)
         orr_free(atomic_load(&s->chunks[i]));
+    for (uint32_t i = 0; i < ORR__ROLES; i++)
+        orr_free(s->roles[i]);
     pthread_mutex_destroy(&s->lock);
     orr_free(s);
 }
@@ -192,8 +195,10 @@ static orr__endpoint *find(orr_service *s, const char *name, size_t len)
     return NULL;
 }
 
-/* The one live endpoint whose name begins so; several are none. Lock held. */
-static orr__endpoint *find_prefix(orr_service *s, const char *name, size_t len)
+/* The one live endpoint whose name begins so; several are none, and matches
+ * tells how many. Lock held. */
+static orr__endpoint *find_prefix(orr_service *s, const char *name, size_t len,
+                                  uint32_t *matches)
 {
     orr__endpoint *found = NULL;
     uint32_t count = atomic_load(&s->count);
@@ -203,11 +208,10 @@ static orr__endpoint *find_prefix(orr_service *s, const char *name, size_t len)
             atomic_load(&ep->state) == ORR_ENDPOINT_GONE ||
             strncmp(ep->name, name, len) != 0)
             continue;
-        if (found != NULL)
-            return NULL;
         found = ep;
+        ++*matches;
     }
-    return found;
+    return *matches == 1 ? found : NULL;
 }
 
 static void unlink_name(orr_service *s, orr__endpoint *ep)
@@ -261,14 +265,19 @@ static uint8_t *copy(const void *data, size_t len)
 }
 
 static bool is_same(const orr__description *d, const orr_endpoint_options *o,
-                    const char *gateways, uint32_t method_count)
+                    const char *gateways, const uint64_t *permissions,
+                    uint32_t method_count)
 {
     return d->methods_len == o->methods_len &&
            memcmp(d->methods, o->methods, o->methods_len) == 0 &&
            strcmp(d->gateways, gateways) == 0 &&
            (d->control == NULL) == (o->control == NULL) &&
            (o->control == NULL ||
-            memcmp(d->control, o->control, method_count) == 0);
+            memcmp(d->control, o->control, method_count) == 0) &&
+           (d->permissions == NULL) == (permissions == NULL) &&
+           (permissions == NULL ||
+            memcmp(d->permissions, permissions,
+                   method_count * sizeof *permissions) == 0);
 }
 
 /* The shared description of what options lends, one user more; lock held.
@@ -282,16 +291,24 @@ static int describe(orr_service *s, const orr_endpoint_options *o,
     orr_unpack_init(&u, o->methods, o->methods_len);
     if (orr_unpack_next(&u, &token) != ORR_OK || token.type != ORR_PACK_ARRAY)
         return ORR_EINVAL;
+    uint64_t *permissions;
+    int code = orr__permissions(s, o->permissions, token.size, &permissions);
+    if (code != ORR_OK)
+        return code;
     for (orr__description *d = s->descriptions; d != NULL; d = d->next) {
-        if (!is_same(d, o, gateways, token.size))
+        if (!is_same(d, o, gateways, permissions, token.size))
             continue;
+        orr_free(permissions);
         d->users++;
         *out = d;
         return ORR_OK;
     }
     orr__description *d = orr_calloc(1, sizeof *d);
-    if (d == NULL)
+    if (d == NULL) {
+        orr_free(permissions);
         return ORR_ENOMEM;
+    }
+    d->permissions = permissions;
     d->methods = copy(o->methods, o->methods_len);
     d->gateways = (char *)copy(gateways, strlen(gateways));
     if (o->control != NULL)
@@ -435,6 +452,21 @@ static void drain(orr_executor *ex, orr__endpoint *ep)
     }
 }
 
+int orr_endpoint_reset(orr_executor *ex, orr_service *s, uint32_t slot)
+{
+    orr__endpoint *ep = owned(ex, s, slot);
+    if (ep == NULL)
+        return ORR_ENOENT;
+    atomic_store(&ep->state, ORR_ENDPOINT_CREATED);
+    unready(ex, ep);
+    drain(ex, ep);
+    if (ex->running == ep)
+        ex->running = NULL;
+    atomic_store(&ep->running_since_ns, 0);
+    atomic_store(&ep->oldest_ns, 0);
+    return ORR_OK;
+}
+
 int orr_endpoint_close(orr_executor *ex, orr_service *s, uint32_t slot)
 {
     orr__endpoint *ep = owned(ex, s, slot);
@@ -521,12 +553,18 @@ int orr__resolve(orr_service *s, const char *name, size_t name_len,
     int code = ORR_OK;
     pthread_mutex_lock(&s->lock);
     bool is_prefix = name_len > 0 && name[name_len - 1] == '*';
-    orr__endpoint *ep = is_prefix ? find_prefix(s, name, name_len - 1)
+    uint32_t matches = 0;
+    orr__endpoint *ep = is_prefix ? find_prefix(s, name, name_len - 1, &matches)
                                   : find(s, name, name_len);
     int shown = name_len > ORR__NAME_MAX ? ORR__NAME_MAX : (int)name_len;
     int gateway_shown =
         gateway_len > ORR__NAME_MAX ? ORR__NAME_MAX : (int)gateway_len;
-    if (ep == NULL) {
+    if (matches > 1) {
+        code = ORR_UNREACHABLE;
+        snprintf(text, sizeof text, "%u endpoints match %.*s at %s, not one",
+                 matches, shown, name,
+                 s->address[0] == 0 ? s->name : s->address);
+    } else if (ep == NULL) {
         code = ORR_UNREACHABLE;
         snprintf(text, sizeof text, "no endpoint %.*s at %s", shown, name,
                  s->address[0] == 0 ? s->name : s->address);

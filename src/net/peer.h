@@ -4,6 +4,7 @@
 #define ORRERY_NET_PEER_H
 
 #include "net/conn.h"
+#include "net/tls.h"
 
 /* The nets of one executor, in order of their making. Zeroed is empty. */
 typedef struct orr_nets {
@@ -25,6 +26,8 @@ void orr__nets_detach(orr_nets *nets);
 /* A stream came. NULL when it is one too many (counted) or without memory: the
  * stream is still the transport's. */
 orr_conn *orr__net_accept(orr_net *net, void *stream, const char *peer);
+/* What a new stream is encrypted by, its files looked at; NULL: it is not. */
+orr_tls_context *orr__net_tls(orr_net *net);
 void orr__net_tick(orr_net *net, uint64_t now_ns);
 
 /* Splits "host:port" or "[v6]:port"; host holds size bytes. Answers ORR_OK or

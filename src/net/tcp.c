@@ -22,10 +22,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <uv.h>
 
 enum {
     READ_SIZE = 128 * 1024,
+    DIRECT_MIN = 32 * 1024, /* read into a large body itself, not buffer */
     LINGER_MS = 2000,
     LINGERING_MAX = 256, /* streams that close in order; more close at once */
     BACKLOG = 511,
@@ -41,6 +43,9 @@ typedef struct tcp {
     uint32_t lingering_count;
     uint32_t parts; /* records that point here, this one's handle included */
     uint8_t *buffer;
+    orr_tls_shared tls;
+    uint64_t refusal_told_ns; /* strangers must not fill the log */
+    uint32_t refusals_untold;
 } tcp;
 
 typedef struct host {
@@ -65,12 +70,16 @@ typedef struct stream {
     struct addrinfo *address;   /* the one that is tried */
     tcp *tcp;
     orr_conn *conn;      /* NULL when let go */
+    orr_tls *tls;        /* between handle and conn; NULL: nothing is */
     struct stream *next; /* lingering */
     uint64_t linger_until_ms;
     uint16_t port;
     uint8_t connected;
     uint8_t resolving;
     uint8_t has_handle;
+    uint8_t last_words; /* the peer was told why it ends: let it read that */
+    uint8_t first_len;  /* of its first bytes, without TLS */
+    uint8_t first[3];
 } stream;
 
 static void tcp_part_gone(tcp *t)
@@ -78,6 +87,7 @@ static void tcp_part_gone(tcp *t)
     if (--t->parts > 0)
         return;
     orr_free(t->buffer);
+    orr__tls_shared_fini(&t->tls);
     orr_free(t);
 }
 
@@ -88,6 +98,7 @@ static void stream_free(stream *s)
     tcp *t = s->tcp;
 
     uv_freeaddrinfo(s->addresses);
+    orr__tls_free(s->tls);
     orr_free(s);
     tcp_part_gone(t);
 }
@@ -169,7 +180,10 @@ static void tcp_close(void *stream_, int abort)
 
     s->conn = NULL;
     s->shutdown.data = s;
-    if (abort || !s->connected || s->tcp->lingering_count >= LINGERING_MAX ||
+    if (s->tls != NULL)
+        orr__tls_close(s->tls, abort);
+    if ((abort && !s->last_words) || !s->connected ||
+        s->tcp->lingering_count >= LINGERING_MAX ||
         uv_shutdown(&s->shutdown, (uv_stream_t *)&s->handle, on_shutdown) != 0)
         stream_drop(s);
     else
@@ -181,9 +195,41 @@ static void tcp_close(void *stream_, int abort)
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {
     stream *s = handle->data;
+    uint8_t *space = NULL;
+    size_t room = 0;
 
     (void)suggested;
-    *out = uv_buf_init((char *)s->tcp->buffer, READ_SIZE);
+    if (s->conn != NULL && s->tls == NULL)
+        space = orr__conn_space(s->conn, &room);
+    if (space != NULL && room >= DIRECT_MIN)
+        *out = uv_buf_init((char *)space, (unsigned)room);
+    else
+        *out = uv_buf_init((char *)s->tcp->buffer, READ_SIZE);
+}
+
+static void read_ended(stream *s, int rc)
+{
+    const char *reason = s->tls != NULL ? orr__tls_reason(s->tls) : NULL;
+
+    if (reason == NULL)
+        reason = rc == UV_EOF ? "closed by the peer" : uv_strerror(rc);
+    orr__conn_lost(s->conn, reason);
+}
+
+/* A peer that begins with a TLS record on a stream without TLS is let go with a
+ * reason. Our first frame never begins like one: it is much shorter than the
+ * record's first bytes would say of it. */
+static int speaks_tls(stream *s, const uint8_t *data, size_t len)
+{
+    for (size_t i = 0; i < len && s->first_len < sizeof s->first; i++)
+        s->first[s->first_len++] = data[i];
+    if (s->first_len < sizeof s->first || s->first[0] != 0x16 ||
+        s->first[1] != 0x03 || s->first[2] == 0)
+        return 0;
+    s->last_words = 1;
+    orr__conn_lost(s->conn, "it speaks TLS, this side does not: set tls "
+                            "(rpc.ssl.*) here");
+    return 1;
 }
 
 static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *buf)
@@ -197,12 +243,14 @@ static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *buf)
             linger_end(s);
         return;
     }
-    if (n > 0)
+    if (n <= 0)
+        read_ended(s, (int)n);
+    else if (s->tls != NULL)
+        orr__tls_input(s->tls, (const uint8_t *)buf->base, (size_t)n);
+    else if (s->first_len == sizeof s->first ||
+             !speaks_tls(s, (const uint8_t *)buf->base, (size_t)n))
         orr__conn_input(s->conn, (const uint8_t *)buf->base, (size_t)n,
                         orr_clock_mono_ns());
-    else
-        orr__conn_lost(s->conn, n == UV_EOF ? "closed by the peer"
-                                            : uv_strerror((int)n));
 }
 
 static void on_write(uv_write_t *req, int status)
@@ -211,14 +259,16 @@ static void on_write(uv_write_t *req, int status)
 
     if (s->conn == NULL)
         return;
-    if (status == 0)
+    if (status == 0 && s->tls != NULL)
+        orr__tls_drained(s->tls);
+    else if (status == 0)
         orr__conn_drained(s->conn);
     else
         orr__conn_lost(s->conn, uv_strerror(status));
 }
 
 /* An error of the first try comes again, from the callback of the second. */
-static size_t tcp_write(void *stream_, const uint8_t *data, size_t len)
+static size_t socket_write(void *stream_, const uint8_t *data, size_t len)
 {
     stream *s = stream_;
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)data, (unsigned)len);
@@ -236,6 +286,102 @@ static size_t tcp_write(void *stream_, const uint8_t *data, size_t len)
     assert(rc == 0); /* fails only for streams that are not connected */
     (void)rc;
     return n > 0 ? (size_t)n : 0;
+}
+
+static size_t tcp_write(void *stream_, const uint8_t *data, size_t len)
+{
+    stream *s = stream_;
+
+    if (s->tls != NULL)
+        return orr__tls_write(s->tls, data, len);
+    return socket_write(s, data, len);
+}
+
+/* --- TLS ------------------------------------------------------------------ */
+
+static void on_tls_open(void *stream_, const char *role)
+{
+    stream *s = stream_;
+
+    if (s->conn == NULL)
+        return;
+    orr_link_set_role(&s->conn->link, role);
+    if (!s->conn->accepted)
+        orr__conn_connected(s->conn, orr_clock_mono_ns());
+}
+
+static void on_tls_input(void *stream_, const uint8_t *data, size_t len)
+{
+    stream *s = stream_;
+
+    if (s->conn != NULL)
+        orr__conn_input(s->conn, data, len, orr_clock_mono_ns());
+}
+
+static void on_tls_drained(void *stream_)
+{
+    stream *s = stream_;
+
+    if (s->conn != NULL)
+        orr__conn_drained(s->conn);
+}
+
+/* A line a second at most: anybody may come and be refused. */
+static void tell_refusal(tcp *t, const char *peer, const char *reason)
+{
+    uint64_t now_ns = orr_clock_mono_ns();
+
+    if (t->refusal_told_ns != 0 &&
+        now_ns - t->refusal_told_ns < 1000u * (uint64_t)NS_PER_MS) {
+        t->refusals_untold++;
+        return;
+    }
+    orr_logf(ORR_LOG_WARN, "tls", "%s: %s (%u more since the last line)", peer,
+             reason, t->refusals_untold);
+    t->refusal_told_ns = now_ns;
+    t->refusals_untold = 0;
+}
+
+static void on_tls_failed(void *stream_, const char *reason, int last_words)
+{
+    stream *s = stream_;
+
+    if (s->conn == NULL)
+        return;
+    if (last_words)
+        tell_refusal(s->tcp, s->conn->peer, reason);
+    s->last_words = (uint8_t)last_words;
+    orr__conn_lost(s->conn, reason);
+}
+
+/* The end comes by on_read. */
+static void tls_reset(void *stream_)
+{
+    stream *s = stream_;
+    uv_os_fd_t fd;
+
+    if (uv_fileno((uv_handle_t *)&s->handle, &fd) == 0)
+        shutdown(fd, SHUT_RDWR);
+}
+
+static const orr_tls_ops tls_ops = {
+    .write = socket_write,
+    .reset = tls_reset,
+    .open = on_tls_open,
+    .input = on_tls_input,
+    .drained = on_tls_drained,
+    .failed = on_tls_failed,
+};
+
+/* dialled: the host, NULL for who came to us. Answers 0 without memory. */
+static int tls_begin(stream *s, orr_net *net, const char *dialled)
+{
+    orr_tls_context *x = orr__net_tls(net);
+
+    if (x == NULL)
+        return 1;
+    s->tls = orr__tls_new(x, &s->tcp->tls, dialled, &tls_ops, s);
+    return s->tls != NULL;
 }
 
 static void stream_begin(stream *s)
@@ -282,7 +428,10 @@ static void on_connect(uv_connect_t *req, int status)
         return;
     if (status == 0) {
         stream_begin(s);
-        orr__conn_connected(s->conn, orr_clock_mono_ns());
+        if (s->tls != NULL)
+            orr__tls_start(s->tls);
+        else
+            orr__conn_connected(s->conn, orr_clock_mono_ns());
     } else if (s->address != NULL && s->address->ai_next != NULL) {
         uv_close((uv_handle_t *)&s->handle, on_closed_to_retry);
     } else {
@@ -363,9 +512,12 @@ static int tcp_connect(void *ctx, const char *address, orr_conn *c, void **out,
     if (rc != ORR_OK)
         return rc;
     s = stream_new(h->tcp);
-    if (s == NULL)
+    if (s == NULL || !tls_begin(s, h->net, name)) {
+        if (s != NULL)
+            stream_free(s);
         return orr_error_set(err, ORR_ENOMEM, "no memory to connect to %s",
                              address);
+    }
     s->port = port;
     if (numeric(name, &at)) {
         rc = address_try(s, (struct sockaddr *)&at);
@@ -435,7 +587,8 @@ static void on_connection(uv_stream_t *handle, int status)
         return;
     }
     peer_name(s, peer, sizeof peer);
-    s->conn = orr__net_accept(h->net, s, peer);
+    if (tls_begin(s, h->net, NULL))
+        s->conn = orr__net_accept(h->net, s, peer);
     if (s->conn == NULL)
         stream_drop(s);
     else
@@ -656,6 +809,7 @@ orr_net *orr_net_new(orr_loop *loop, orr_service *s,
         .close = tcp_close,
         .arm = tcp_arm,
         .release = tcp_release,
+        .can_encrypt = 1,
     };
 
     if (h != NULL && t == NULL)

@@ -39,6 +39,8 @@ typedef struct orr_transport {
     void (*arm)(void *ctx, uint64_t at_ns);
     /* The net is gone. */
     void (*release)(void *ctx);
+    /* 1: asks orr__net_tls for each new stream and encrypts it by net/tls.h. */
+    int can_encrypt;
 } orr_transport;
 
 #endif

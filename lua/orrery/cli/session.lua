@@ -7,6 +7,7 @@ local interrupts_module = require("orrery.cli.interrupts")
 local log = require("orrery.native.log")
 local option_types = require("orrery.util.option_types")
 local output = require("orrery.cli.output")
+local security = require("orrery.rpc.security")
 
 local M = {}
 
@@ -22,7 +23,10 @@ end
 function M.connect(config)
   log.set_level(config:source("log.level") == "default" and "error"
     or config:get("log.level"))
+  local tls, err = security.of_config(config)
+  if tls == false then return nil, err end
   return client.connect(M.address(config), {
+    tls = tls,
     timeout = config:get("client.timeout"),
     cluster_id = config:get("cluster.id"),
   })

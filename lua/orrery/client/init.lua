@@ -137,12 +137,12 @@ function Cluster:_call(timeout, name, ...)
 end
 
 --- Connects to the jobmanager at host:port. options: timeout (ms, of every
--- call), cluster_id.
+-- call), cluster_id, tls (see orrery.service).
 ---@return table|nil cluster, table|nil error
 function M.connect(address, options)
   options = options or {}
   local service, err = orrery.service { name = "client",
-    cluster_id = options.cluster_id }
+    cluster_id = options.cluster_id, tls = options.tls }
   if not service then return nil, err end
   local cluster = setmetatable({ address = address,
     _timeout = options.timeout or TIMEOUT_MS, _service = service }, Cluster)

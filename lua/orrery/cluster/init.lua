@@ -9,6 +9,7 @@
 -- cannot be written, a port in use: nil and a sentence, nothing left behind.
 
 local errors = require("orrery.util.errors")
+local rpc_options = require("orrery.rpc.options")
 local Future = require("orrery.util.future")
 local data_directory = require("orrery.cluster.data_directory")
 local introspection = require("orrery.cluster.introspection")
@@ -16,6 +17,7 @@ local lookout = require("orrery.cluster.lookout")
 local log = require("orrery.native.log")
 local option_types = require("orrery.util.option_types")
 local orrery = require("orrery")
+local security = require("orrery.rpc.security")
 
 local M = {}
 
@@ -29,28 +31,36 @@ local function start_log(config)
     .. "log.file names another"):format(path), { cause = err })
 end
 
---- Can only processes of this machine reach the host?
-function M.is_loopback(host)
-  return host == "localhost" or host == "::1" or host:match("^127%.") ~= nil
-end
+M.is_loopback = security.is_loopback
 
-local function check_host(config, key)
-  local host = config:get(key)
-  if M.is_loopback(host) or config:get("insecure") then return true end
-  return nil, errors.new("bad_configuration", ("%s = %s lets other machines "
-    .. "in without encryption or authentication; set insecure = true "
-    .. "(--insecure) if your network is closed"):format(key, host))
+-- The rule is the service's; here it is told in the words of the configuration.
+local function check_host(config, key, address, tls)
+  local ok, err = security.check_bind(address, { tls = tls,
+    insecure = config:get("insecure") }, "set rpc.ssl.enabled with its "
+    .. "certificate, key and authority (orrery certs makes them), or "
+    .. "insecure = true (--insecure) if your network is closed")
+  if ok then return true end
+  return nil, errors.new("bad_configuration", ("%s = %s: %s"):format(key,
+    config:get(key), err.message))
 end
 
 local function start_service(config, role)
   local host_key, port_key = role .. ".rpc.address", role .. ".rpc.port"
-  local ok, err = check_host(config, host_key)
-  if not ok then return nil, err end
   local address = option_types.join_address(config:get(host_key),
     config:get(port_key))
+  local tls, err = security.of_config(config)
+  if tls == false then return nil, err end
+  local ok
+  ok, err = check_host(config, host_key, address, tls)
+  if not ok then return nil, err end
   local service
-  service, err = orrery.service { bind = address, name = role,
-    cluster_id = config:get("cluster.id") }
+  local values
+  values, err = rpc_options.read(config)
+  if not values then return nil, err end
+  local options = rpc_options.service_options(values)
+  -- The roles follow leaders and try again by their own rules.
+  options.connect_retries, options.bind, options.name = 0, address, role
+  service, err = orrery.service(options)
   if service then return service end
   if errors.is(err) and err.code == "address_in_use" then
     return nil, errors.new("address_in_use", ("%s is in use by another "

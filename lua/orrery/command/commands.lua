@@ -156,6 +156,27 @@ return {
     examples = { "orrery config", "orrery -D heartbeat.interval=1s config" },
   },
   {
+    name = "certs",
+    summary = "Make an authority and certificates for TLS",
+    module = "orrery.cli.certs", is_configured = false,
+    options = {
+      { name = "out", value = "DIR", help = "Folder for the files." },
+      { name = "role", value = "NAME", many = true,
+        help = "Role to make a certificate for; jobmanager, taskmanager and "
+          .. "client without it." },
+      { name = "host", value = "NAME", many = true,
+        help = "Name or address that the certificates are for; those of the "
+          .. "loopback without it." },
+      { name = "days", value = "N", type = "int", min = 1, max = 36500,
+        help = "How long they are valid; 365 without it." },
+      { name = "force", help = "Overwrite, the authority too." },
+    },
+    examples = { "orrery certs --out certs",
+      "orrery certs --out certs --role jobmanager --host jm.example.org" },
+    notes = "Writes ca.pem, ca.key, NAME.pem and NAME.key. An authority that "
+      .. "is in DIR already vouches for what is made.",
+  },
+  {
     name = "version",
     summary = "Print the versions and the facts found at start",
     module = "orrery.cli.version", is_configured = false,

@@ -7,11 +7,21 @@ local M = {}
 
 local LEVELS = { debug = 0, info = 1, warn = 2, error = 3, off = 4 }
 
+-- What every line begins with: fn() -> string or nil.
+local context_of
+
+--- Sets who knows the context of what runs now.
+function M.set_context(fn)
+  context_of = fn
+end
+
 for _, name in ipairs({ "debug", "info", "warn", "error" }) do
   local level = LEVELS[name]
   M[name] = function(component, format, ...)
     local text = format
     if select("#", ...) > 0 then text = string.format(format, ...) end
+    local context = context_of and context_of()
+    if context then text = context .. text end
     core.log(level, component, text)
   end
 end

@@ -8,9 +8,12 @@ local ffi, C = lib.ffi, lib.C
 local M = {}
 
 M.CREATED, M.STARTED, M.STOPPING = 0, 1, 2
+M.FEATURE_SPILL = tonumber(C.ORR_FEATURE_SPILL)
+
+local executor_type = ffi.typeof("orr_executor *")
 
 local function executor_of(pointer)
-  return ffi.cast("orr_executor *", pointer)
+  return ffi.cast(executor_type, pointer)
 end
 
 --- Gives a service; free it after every executor that used it has ended.
@@ -43,7 +46,8 @@ end
 function M.token_bytes(token)
   if token == nil then return nil end
   if type(token) ~= "table" or type(token.epoch) ~= "number"
-    or token.epoch < 0 or token.epoch ~= math.floor(token.epoch)
+    or token.epoch < 0 or token.epoch >= 2 ^ 53
+    or token.epoch ~= math.floor(token.epoch)
     or type(token.session) ~= "string" or #token.session ~= 16 then
     return nil, "a token is { epoch = whole number, session = 16 bytes }"
   end
@@ -53,26 +57,58 @@ function M.token_bytes(token)
   return ffi.string(t, ffi.sizeof(t))
 end
 
---- Opens an endpoint. options: name, methods (MessagePack), gateways, control
--- (bytes), ref, token_bytes, capacity_control, capacity_bulk.
-function M.open(executor, s, options)
+function M.require_tls(s, required)
+  C.orr_service_require_tls(s, required and 1 or 0)
+end
+
+local NAME_MAX = 128 -- with its NUL
+local name_bytes = ffi.new("char[?]", NAME_MAX)
+
+--- What the endpoints of a class have in common. options: methods
+-- (MessagePack), gateways, control (bytes), permissions (texts, or nil).
+function M.template(options)
   local o = ffi.new("orr_endpoint_options")
-  o.name = options.name
   o.methods = ffi.cast("const uint8_t *", options.methods)
   o.methods_len = #options.methods
   o.gateways = options.gateways
+  o.name = name_bytes
   o.control = ffi.cast("const uint8_t *", options.control)
-  o.capacity_control = options.capacity_control or 0
-  o.capacity_bulk = options.capacity_bulk or 0
-  o.ref = options.ref
-  if options.token_bytes then
-    o.fenced = 1
-    ffi.copy(o.token, options.token_bytes, ffi.sizeof("orr_token"))
+  local permissions, texts = options.permissions, nil
+  if permissions then
+    texts = ffi.new("const char *[?]", #permissions, permissions)
+    o.permissions = texts
   end
-  local slot = ffi.new("uint32_t[1]")
-  local code = C.orr_endpoint_open(executor_of(executor), s, o, slot)
+  -- The struct only points to these; this keeps them.
+  return { struct = o, strings = options, texts = texts }
+end
+
+local slot_out = ffi.new("uint32_t[1]")
+local token_size = ffi.sizeof("orr_token")
+
+--- Opens an endpoint of a template; answers its slot. capacity is that of the
+-- bulk lane, 0 the default. token_bytes nil: not fenced.
+function M.open(executor, s, template, name, ref, token_bytes, capacity)
+  local o = template.struct
+  -- A copy compiles where an assignment of a Lua string does not.
+  if #name >= NAME_MAX then return lib.fail(C.ORR_EINVAL) end
+  ffi.copy(name_bytes, name)
+  o.ref, o.capacity_bulk = ref, capacity
+  if token_bytes then
+    o.fenced = 1
+    ffi.copy(o.token, token_bytes, token_size)
+  else
+    o.fenced = 0
+  end
+  local code = C.orr_endpoint_open(executor_of(executor), s, o, slot_out)
   if code ~= 0 then return lib.fail(code) end
-  return tonumber(slot[0])
+  return tonumber(slot_out[0])
+end
+
+--- Begins a new life of an endpoint: see orr_endpoint_reset.
+function M.reset(executor, s, slot)
+  local code = C.orr_endpoint_reset(executor_of(executor), s, slot)
+  if code ~= 0 then return lib.fail(code) end
+  return true
 end
 
 function M.set_state(executor, s, slot, state)
@@ -150,6 +186,8 @@ end
 local NET_FIELDS = {
   "connections", "accepted", "refused", "handshake_failures",
   "protocol_errors", "frames_in", "frames_out", "bytes_in", "bytes_out",
+  "body_in_max", "body_out_max", "too_large", "chunked_in", "chunked_out",
+  "chunked_dropped", "assembling", "sending",
 }
 
 function M.net_info(net)

@@ -18,6 +18,7 @@ local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 local log = require("orrery.native.log")
 local native_chance = require("orrery.native.chance")
+local spill = require("orrery.rpc.spill")
 local task = require("orrery.util.task")
 
 local start, resume = task.start, task.resume
@@ -68,10 +69,18 @@ local function describe_failure(cell, method, err)
     err.message)
 end
 
-local function answer_error(cell, method, call, err)
-  err = errors.wrap(err)
+local function label(cell)
+  return (cell.log_context or "") .. cell.name
+end
+
+-- The owner of the cell may take a failure for a crash; see rpc.life_cycle.
+local function tell_owner(cell, err)
+  if cell.on_failure then cell.on_failure(cell, err) end
+end
+
+local function send_error(cell, method, call, err)
   if err.traceback then
-    log.error("rpc", "%s: %s", cell.name,
+    log.error("rpc", "%s: %s", label(cell),
       describe_failure(cell, method, err) .. err.traceback)
   end
   local body = {
@@ -87,7 +96,14 @@ local function answer_error(cell, method, call, err)
   reply_error(call, REMOTE, body)
 end
 
+local function answer_error(cell, method, call, err)
+  err = errors.wrap(err)
+  send_error(cell, method, call, err)
+  tell_owner(cell, err)
+end
+
 local function answer(cell, method, call, value)
+  if cell.spill and spill.answer(cell, call, value) then return end
   local ok, code, text = cell.executor.core.reply(call, value)
   if ok or code == ENOENT then return end
   local name = core.code_name(code)
@@ -113,14 +129,15 @@ local function done_call(t, value, err)
     end)
     return
   end
-  if not cell.executor.core.reply(call, value) then
+  if cell.spill or not cell.executor.core.reply(call, value) then
     answer(cell, method, call, value)
   end
 end
 
 local function log_tell(cell, method, err)
-  log.error("rpc", "%s: tell %s%s", cell.name,
+  log.error("rpc", "%s: tell %s%s", label(cell),
     describe_failure(cell, method, err), err.traceback or "")
+  tell_owner(cell, err)
 end
 
 local function done_tell(t, value, err)
@@ -139,6 +156,7 @@ local function done_run(t, value, err)
     if err ~= nil then future:reject(err) else future:resolve(value) end
   elseif err ~= nil then
     task.report(err, t.context)
+    tell_owner(t.context, err)
   end
 end
 
@@ -146,8 +164,12 @@ end
 
 local function hold(cell, kind, a, b, ...)
   local held = cell.held
+  if held == true then
+    held = {}
+    cell.held = held
+  end
   if #held >= HELD_MAX then
-    if kind == 1 and b ~= 0 then
+    if kind ~= 2 and b ~= 0 then
       cell.executor.core.reply_error(b, OVERLOADED, { code = "overloaded",
         message = cell.name .. " is still starting and " .. HELD_MAX
           .. " calls wait" })
@@ -163,9 +185,18 @@ local function on_call(cell, method, call, ...)
     cell.handlers[method], cell.object, ...)
 end
 
+spill.run_call = on_call
+
+-- The arguments are in a blob store.
+local function on_spilled_call(cell, method, call, key)
+  if cell.held then return hold(cell, 6, method, call, key) end
+  return spill.on_call(cell, method, call, key)
+end
+
 local function run_entry(cell, entry)
   if entry.run then return entry.run(cell) end
-  return start(cell, done_run, entry.future, false, entry.fn, cell.object)
+  return start(entry.scope or cell, done_run, entry.future, false, entry.fn,
+    cell.object)
 end
 
 local function on_run(cell, entry)
@@ -177,11 +208,18 @@ end
 function Executor:release(cell)
   local held = cell.held
   cell.held = nil
-  for i = 1, #held do
+  for i = 1, held == true and 0 or #held do
     local h = held[i]
     if cell.gone then return end
     if h[1] == 1 then
       on_call(cell, h[2], h[3], unpack(h, 4, h.n + 3))
+    elseif h[1] == 6 then
+      spill.on_call(cell, h[2], h[3], h[4])
+      local rest = cell.held
+      if rest then
+        for j = i + 1, #held do rest[#rest + 1] = held[j] end
+        return
+      end
     else
       run_entry(cell, h[2])
     end
@@ -190,8 +228,10 @@ end
 
 local function take_run(self, id)
   local entry = self.runs[id]
+  if not entry then return nil end
   self.runs[id] = false
   self.free_runs[#self.free_runs + 1] = id
+  entry.cell.posted = entry.cell.posted - 1
   return entry
 end
 
@@ -204,8 +244,8 @@ local function on_timer(self, id)
   if context.gone then return end
   if entry.task then return resume(entry.task) end
   if context.held then return hold(context, 2, entry) end
-  return start(context, done_run, entry.future or false, false, entry.fn,
-    context.object)
+  return start(entry.scope or context, done_run, entry.future or false, false,
+    entry.fn, context.object)
 end
 
 local function on_reply(self, slot, status, value)
@@ -245,6 +285,11 @@ local function handle(self, kind, a, b, c, _, ...)
     if entry and cell then on_run(cell, entry) end
   elseif kind == 4 then
     on_timer(self, a)
+  elseif kind == 6 then
+    local cell = self.cells[a]
+    if cell then on_spilled_call(cell, b, c, ...) else no_cell(self, c) end
+  elseif kind == 7 then
+    spill.on_reply(self, a, c)
   end
   return true
 end
@@ -285,9 +330,11 @@ local function add_timer(self, ms, entry)
   return entry
 end
 
---- Runs fn(endpoint) as a task of context after ms; answers a handle.
-function Executor:timer(ms, context, fn, future)
-  return add_timer(self, ms, { context = context, fn = fn, future = future })
+--- Runs fn(endpoint) as a task of context after ms; answers a handle. scope is
+-- a context below that of an endpoint.
+function Executor:timer(ms, context, fn, future, scope)
+  return add_timer(self, ms, { context = context, fn = fn, future = future,
+    scope = scope })
 end
 
 --- False when it ran or was cancelled already.
@@ -313,6 +360,7 @@ function Executor:post(cell, entry)
   if id then free[#free] = nil else id = #self.runs + 1 end
   self.runs[id] = entry
   entry.cell = cell
+  cell.posted = (cell.posted or 0) + 1
   local ok, code, text = self.core.post_run(cell.service._pointer, cell.slot,
     id)
   if ok then return true end
@@ -326,8 +374,9 @@ end
 -- runners load it again while endpoints of the earlier load may be alive.
 local REFS = "orrery.rpc.executor.refs"
 
+local registry = debug.getregistry()
+
 local function new_ref()
-  local registry = debug.getregistry()
   local ref = (registry[REFS] or 0) + 1
   registry[REFS] = ref
   return ref
@@ -347,22 +396,36 @@ local function gone_error(cell)
   return errors.new("unreachable", "endpoint " .. cell.name .. " has ended")
 end
 
---- Forgets a cell with its timers and what was posted and never ran.
-function Executor:remove_cell(cell)
-  for entry in pairs(cell.timers or {}) do
-    self.timers[entry.id] = nil
-    self.core.timer_cancel(entry.id)
-  end
-  cell.timers = nil
+local function reject_runs(self, cell)
   for id, entry in ipairs(self.runs) do
     if entry and entry.cell == cell then
       take_run(self, id)
       if entry.future then entry.future:reject(gone_error(cell)) end
     end
   end
-  for _, h in ipairs(cell.held or {}) do
-    if h[1] == 2 and h[2].future then h[2].future:reject(gone_error(cell)) end
+end
+
+--- Ends the timers of a cell, what was posted and never ran, and what is held.
+function Executor:clear_cell(cell)
+  if cell.timers then
+    for entry in pairs(cell.timers) do
+      self.timers[entry.id] = nil
+      self.core.timer_cancel(entry.id)
+    end
+    cell.timers = nil
   end
+  if cell.posted and cell.posted > 0 then reject_runs(self, cell) end
+  local held = cell.held
+  if type(held) == "table" then
+    for _, h in ipairs(held) do
+      if h[1] == 2 and h[2].future then h[2].future:reject(gone_error(cell)) end
+    end
+  end
+end
+
+--- Forgets a cell with all that it waits for.
+function Executor:remove_cell(cell)
+  self:clear_cell(cell)
   self.cells[cell.ref] = false
   self.free_refs[#self.free_refs + 1] = cell.ref
 end
@@ -435,7 +498,10 @@ Future.set_timer(function(ms, fn)
 end)
 
 task.set_report(function(err, context)
-  log.error("rpc", "%s: %s", context.name or "task", err:describe())
+  log.error("rpc", "%s%s: %s", context.log_context or "",
+    context.name or "task", err:describe())
 end)
+
+log.set_context(function() return task.context().log_context end)
 
 return Executor

@@ -11,6 +11,7 @@
 local core = require("orrery.core")
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
+local spill = require("orrery.rpc.spill")
 local time = require("orrery.util.time")
 
 local M = {}
@@ -18,8 +19,14 @@ local M = {}
 -- Names that a gateway needs for itself.
 M.RESERVED = {
   address = true, endpoint = true, hostname = true, token = true,
-  with = true, disconnect = true,
+  with = true, disconnect = true, connected = true, get_address = true,
+  get_hostname = true, get_fencing_token = true, run_async = true,
+  call_async = true, schedule_run_async = true,
 }
+
+--- The hidden method of endpoints that keep replies (rpc.idempotency); its
+-- wire form has a fifth part, the idempotence of each method by name.
+M.ONCE = "_once"
 
 local CONTROL = 1
 
@@ -30,9 +37,15 @@ local PHASES = {
   expired_unknown = "in a phase that the peer did not tell",
 }
 
-local function caller_traceback(future)
+local VIEWS_MAX = 64 -- views kept for their timeout; then all are made anew
+
+-- The stack of who waits, taken only now that the call has failed: calls that
+-- succeed pay nothing. Switched off by rpc.ask-callstack.
+local function caller_traceback(gateway, future)
   local waiter = future._waiter
-  if waiter then return debug.traceback(waiter.co, "", 1) end
+  if waiter and gateway._ask_callstack then
+    return debug.traceback(waiter.co, "", 1)
+  end
   return nil
 end
 
@@ -47,13 +60,19 @@ local function failure(entry, future, status, body)
   local context = {
     method = entry.name, endpoint = gateway.endpoint, address = where,
   }
+  -- Said by the peer's core: no handler has seen the call.
+  if type(body) == "table" and body.never_ran == true then
+    context.never_ran = true
+  end
   local phase = PHASES[code]
   if phase then
     context.limit_ms, context.phase = entry.timeout_ms, phase
     return errors.new(code, string.format(
-      "%s at %s was not answered within %s; it expired %s: %s", name, where,
-      time.format_ms(entry.timeout_ms), phase, e.message),
-      { context = context, traceback = caller_traceback(future) })
+      "%s at %s was not answered within %s; it expired %s: %s. For a longer "
+      .. "limit: gateway:with{ timeout = }, the timeout of the method, or "
+      .. "rpc.ask-timeout", name, where, time.format_ms(entry.timeout_ms),
+      phase, e.message),
+      { context = context, traceback = caller_traceback(gateway, future) })
   end
   return errors.new(code, code == "remote" and e.message
     or string.format("%s at %s: %s", name, where, e.message),
@@ -103,7 +122,13 @@ local function tell_method(view, entry, executor, target)
   end
 end
 
+local spill_tools = { check_self = check_self, refused = refused }
+
 local function make_method(view, entry, executor, target)
+  if entry.gateway._spill then
+    local make = entry.tell and spill.tell_method or spill.ask_method
+    return make(view, entry, executor, target, spill_tools)
+  end
   if entry.tell then return tell_method(view, entry, executor, target) end
   return ask_method(view, entry, executor, target)
 end
@@ -122,8 +147,13 @@ local function unknown_method(gateway, key)
     table.concat(names, ", ")), 3)
 end
 
+-- What every gateway can do besides its methods.
+local Base = {}
+
 -- Only for keys that the gateway lacks.
 local Gateway = { __index = function(self, key)
+  local own = Base[key]
+  if own then return own end
   return unknown_method(self, key)
 end }
 
@@ -143,31 +173,154 @@ local function entry_of(gateway, id, method, executor, timeout_ms)
   }
 end
 
--- A view of the gateway with other options; its methods are made when used.
-local function with(gateway, options)
+local WITH = { timeout = true, idempotency_key = true }
+local KEY_MAX = 128
+
+local function check_with(gateway, options)
   for key in pairs(options or {}) do
-    if key ~= "timeout" then
+    if not WITH[key] then
       error("gateway:with: unknown option " .. tostring(key)
-        .. "; it knows: timeout", 3)
+        .. "; it knows: idempotency_key, timeout", 4)
     end
   end
-  local ms = time.check_ms(options and options.timeout or 0, "gateway:with", 2)
-  local view = gateway._views[ms]
-  if view then return view end
-  view = setmetatable({}, { __index = function(self, key)
-    local entry = gateway._by_name[key]
-    if not entry then return gateway[key] end
-    local own = entry_of(gateway, entry.id, entry, gateway._executor, ms)
-    own.flags = entry.flags
-    local method = make_method(self, own, gateway._executor, gateway._target)
-    rawset(self, key, method)
+  local key = options and options.idempotency_key
+  if key ~= nil and (type(key) ~= "string" or key == "" or #key > KEY_MAX) then
+    error("gateway:with: an idempotency_key is a text of 1 to " .. KEY_MAX
+      .. " bytes", 4)
+  end
+  if key ~= nil and not gateway._once then
+    error(string.format("gateway:with: %s keeps no replies; declare a method "
+      .. "of it with idempotent = \"key\"", gateway._gateway_name), 4)
+  end
+  return options and options.timeout
+    and time.check_ms(options.timeout, "gateway:with", 3), key
+end
+
+-- How a method is called again safely: "key", "safe" or nil.
+local function idempotence(gateway, name)
+  return gateway._once and gateway._once.modes[name] or nil
+end
+
+-- A method that is asked for through the reply cache of its endpoint: a call
+-- of the method _once with the key, the name, and the arguments.
+local function keyed_method(view, gateway, entry, ms, key)
+  if idempotence(gateway, entry.name) ~= "key" then
+    error(string.format("gateway:with: method %s of %s takes no "
+      .. "idempotency_key; declare it with idempotent = \"key\"", entry.name,
+      gateway._gateway_name), 3)
+  end
+  local own = entry_of(gateway, gateway._once.id, entry, gateway._executor,
+    ms or entry.timeout_ms)
+  own.flags, own.tell = entry.flags, false
+  local ask = make_method(view, own, gateway._executor, gateway._target)
+  local name = entry.name
+  return function(self, ...) return ask(self, key, name, ...) end
+end
+
+local function new_view(gateway, ms, key)
+  return setmetatable({}, { __index = function(self, name)
+    local entry = gateway._by_name[name]
+    if not entry then return gateway[name] end
+    local method
+    if key then
+      method = keyed_method(self, gateway, entry, ms, key)
+    else
+      local own = entry_of(gateway, entry.id, entry, gateway._executor, ms)
+      own.flags = entry.flags
+      method = make_method(self, own, gateway._executor, gateway._target)
+    end
+    rawset(self, name, method)
     return method
   end })
+end
+
+-- A view of the gateway with other options; its methods are made when used.
+-- Views of a timeout are kept, those of a key are for one logical call.
+local function with(gateway, options)
+  local ms, key = check_with(gateway, options)
+  if key then return new_view(gateway, ms, key) end
+  ms = ms or 0
+  local view = gateway._views[ms]
+  if view then return view end
+  if gateway._view_count >= VIEWS_MAX then
+    gateway._views, gateway._view_count = {}, 0
+  end
+  view = new_view(gateway, ms)
   gateway._views[ms] = view
+  gateway._view_count = gateway._view_count + 1
   return view
 end
 
--- The wire form of one method: { name, timeout_ms, tell, control }.
+--- One call by the method's name, for callers that are programs themselves.
+-- options: timeout_ms, key. A tell answers a future too.
+function M.invoke(gateway, name, options, ...)
+  local entry = gateway._by_name[name]
+  if not entry then return gateway[name] end -- throws with the nearest name
+  if entry.tell then
+    local ok, err = gateway[name](gateway, ...)
+    if ok then return Future.resolved(true) end
+    return Future.rejected(err)
+  end
+  local view = new_view(gateway, options.timeout_ms or entry.timeout_ms,
+    options.key)
+  return view[name](view, ...)
+end
+
+--- "key", "safe" or nil: may the method be called again when nobody knows
+-- whether it ran?
+M.idempotence = idempotence
+
+Base.with = with
+
+--- Forgets the peer; later calls fail.
+function Base:disconnect()
+  self._executor.core.disconnect(self._target)
+end
+
+function Base:get_address() return self.address end
+
+function Base:get_hostname() return self.hostname end
+
+--- The token that its calls carry; throws when it was connected without.
+function Base:get_fencing_token()
+  local token = self.token
+  if token then return { epoch = token.epoch, session = token.session } end
+  error("get_fencing_token: the gateway " .. self._gateway_name .. " of "
+    .. self.address .. " is not fenced: it carries no token", 2)
+end
+
+-- Functions cannot be sent: only the gateway of an endpoint to itself takes
+-- them.
+local function posts(name)
+  Base[name] = function(self, ...)
+    local cell = self._cell
+    if cell then
+      local object = cell.server and cell.server.endpoint or cell.object
+      return object[name](object, ...)
+    end
+    error(name .. ": a function cannot be sent to " .. self.address
+      .. "; only an endpoint itself and its self_gateway take one", 2)
+  end
+end
+
+for _, name in ipairs({ "run_async", "call_async", "schedule_run_async" }) do
+  posts(name)
+end
+
+-- Does a method belong to this gateway? Without the list it is in all.
+local function belongs(raw, gateway)
+  local gateways = raw[6]
+  if gateway == nil or type(gateways) ~= "table" then return true end
+  for _, name in ipairs(gateways) do
+    if name == gateway then return true end
+  end
+  return false
+end
+
+local STATES = { [0] = "created", "started", "stopping" }
+
+-- The wire form of one method: { name, timeout_ms, tell, control, false,
+-- gateways }; gateways: those that have it, nil = all.
 local function read_method(raw)
   if type(raw) ~= "table" or type(raw[1]) ~= "string" then return nil end
   return {
@@ -178,9 +331,10 @@ local function read_method(raw)
   }
 end
 
---- Makes a gateway. options: executor, target, gateway (name), endpoint,
--- address ("host:port" or ""), methods (wire form), token, timeout_ms (default
--- of asks).
+--- Makes a gateway. options: executor, target, gateway (name or nil: all
+-- methods), endpoint, address ("host:port" or ""), methods (wire form), token,
+-- timeout_ms (default of asks), ask_callstack, state and fenced (of the
+-- endpoint when it was connected), cell (of a gateway to one of this executor).
 function M.new(options)
   local executor = options.executor
   local address = options.address
@@ -191,21 +345,27 @@ function M.new(options)
     hostname = address:match("^%[?(.-)%]?:%d+$") or "",
     token = options.token,
     _place = address == "" and "this process" or address,
-    _gateway_name = options.gateway,
+    connected = options.state and { state = STATES[options.state] or "unknown",
+      fenced = options.fenced == true },
+    _cell = options.cell or false,
+    _gateway_name = options.gateway or "endpoint",
+    _spill = options.spill or false,
     _executor = executor,
     _target = options.target,
     _entries = {},
     _by_name = {},
     _views = {},
+    _view_count = 0,
+    _once = false,
+    _ask_callstack = options.ask_callstack ~= false,
   }, Gateway)
-  rawset(gateway, "with", with)
-  rawset(gateway, "disconnect", function(self)
-    executor.core.disconnect(self._target)
-  end)
   for i, raw in ipairs(options.methods) do
     local method = read_method(raw)
+    if method and method.name == M.ONCE and type(raw[5]) == "table" then
+      gateway._once = { id = i - 1, modes = raw[5] }
+    end
     if method and not M.RESERVED[method.name]
-      and method.name:sub(1, 1) ~= "_" then
+      and belongs(raw, options.gateway) and method.name:sub(1, 1) ~= "_" then
       local timeout_ms = method.timeout_ms
       if timeout_ms == 0 then timeout_ms = options.timeout_ms end
       local entry = entry_of(gateway, i - 1, method, executor, timeout_ms)

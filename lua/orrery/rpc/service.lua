@@ -4,41 +4,62 @@
 -- listener; executors spawned for it have objects of their own that borrow the
 -- core's service (orrery.rpc.spawn).
 --
--- Start of an endpoint: the name is taken, the object made, init called, the
--- state set to started, on_start queued before anything else. Calls that come
--- while on_start waits are held. Stop: a run in the mailbox behind the messages
--- that wait, then on_stop, then the name is free.
+-- The life cycle of its endpoints is in orrery.rpc.life_cycle.
 
+local addresses = require("orrery.rpc.address")
 local core = require("orrery.core")
+local description = require("orrery.rpc.description")
 local Endpoint = require("orrery.rpc.endpoint")
 local errors = require("orrery.util.errors")
 local Executor = require("orrery.rpc.executor")
+local executors = require("orrery.rpc.executors")
+local fenced = require("orrery.rpc.fenced")
 local Future = require("orrery.util.future")
 local Gateway = require("orrery.rpc.gateway")
-local log = require("orrery.native.log")
+local idempotency = require("orrery.rpc.idempotency")
+local life_cycle = require("orrery.rpc.life_cycle")
+local log_context = require("orrery.rpc.log_context")
 local native = require("orrery.native.service")
-local task = require("orrery.util.task")
+local spill = require("orrery.rpc.spill")
+local native_tls = require("orrery.native.tls")
+local restart_policy = require("orrery.rpc.restart_policy")
+local retry = require("orrery.rpc.retry")
+local role_gateway = require("orrery.rpc.role_gateway")
+local security = require("orrery.rpc.security")
+local Server = require("orrery.rpc.server")
 local time = require("orrery.util.time")
 
 local DEFAULT_TIMEOUT_MS = 10000
+local DEFAULT_RETRY_DELAY_MS = 1000
 
 local Service = {}
 Service.__index = Service
 
 local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
-  advertise = true, spin = true,
+  advertise = true, connect_retries = true, connect_retry_delay = true,
+  ask_callstack = true, log_lifecycle_events = true, spin = true, tls = true,
+  insecure = true, require_tls = true,
+  spill = true,
 }
 local START_OPTIONS = {
-  id = true, args = true, token = true, capacity = true,
+  id = true, args = true, token = true, capacity = true, restart = true,
+  log_context = true, reply_cache = true,
 }
-local SPAWN_OPTIONS = { id = true, args = true, token = true, executor = true }
-local CONNECT_OPTIONS = { token = true, timeout = true }
+-- The rest belongs to the class: a spawned executor makes its own endpoint.
+local SPAWN_OPTIONS = {
+  id = true, args = true, token = true, executor = true,
+}
+local CONNECT_OPTIONS = {
+  token = true, timeout = true, retries = true, retry_delay = true,
+}
 
-local function check_options(options, known, who)
-  if options == nil then return {} end
+local NO_OPTIONS = {}
+
+local function check_options(options, known, who, level)
+  if options == nil then return NO_OPTIONS end
   if type(options) ~= "table" then
-    error(who .. ": options must be a table, got " .. type(options), 4)
+    error(who .. ": options must be a table, got " .. type(options), level or 3)
   end
   for key in pairs(options) do
     if not known[key] then
@@ -48,7 +69,7 @@ local function check_options(options, known, who)
       local near = errors.nearest(tostring(key), names)
       error(string.format("%s: unknown option %s%s; it knows: %s", who,
         tostring(key), near and " (did you mean " .. near .. "?)" or "",
-        table.concat(names, ", ")), 4)
+        table.concat(names, ", ")), level or 3)
     end
   end
   return options
@@ -65,9 +86,32 @@ local function new_object(fields)
   return self
 end
 
+-- Listens on the first port that is free; the address for peers: what was
+-- bound, or advertise with the port that was bound where it names none.
+local function listen(net, bind, advertise)
+  local list, err = { bind }, nil
+  if not bind:find("/", 1, true) then list, err = addresses.candidates(bind) end
+  if not list then return nil, err end
+  local bound
+  for _, candidate in ipairs(list) do
+    bound, err = native.listen(net, candidate)
+    if bound or err.code ~= "address_in_use" then break end
+  end
+  if not bound then
+    return nil, errors.new(err.code, "cannot listen on " .. bind .. ": "
+      .. err.message, { context = { address = bind } })
+  end
+  if not advertise then return bound end
+  if addresses.parse(advertise) then return advertise end
+  local host
+  host, err = addresses.normalize_host(advertise)
+  if not host then return nil, err end
+  return addresses.join(host, bound:match(":(%d+)$"))
+end
+
 --- Parts made by the caller: real services and simulated ones differ in their
 -- executor and their net. options: executor, name, cluster_id, timeout,
--- make_net(pointer) -> net | nil, err; bind, advertise.
+-- make_net(pointer) -> net | nil, err; bind, advertise; tls, require_tls.
 function Service.create(options)
   local executor = options.executor
   local incarnation = 1 + executor.chance:below(2 ^ 52)
@@ -82,21 +126,34 @@ function Service.create(options)
       return nil, err
     end
   end
-  if options.bind then
-    local bound
-    bound, err = native.listen(net, options.bind)
-    if not bound then
+  if options.tls then
+    local ok
+    ok, err = native_tls.secure(net, options.tls)
+    if not ok then
       native.net_free(net)
       native.free(pointer)
-      return nil, errors.new(err.code, "cannot listen on " .. options.bind
-        .. ": " .. err.message, { context = { address = options.bind } })
+      return nil, err
     end
-    native.set_address(pointer, options.advertise or bound)
+  end
+  native.require_tls(pointer, options.require_tls == true)
+  if options.bind then
+    local address
+    address, err = listen(net, options.bind, options.advertise)
+    if not address then
+      native.net_free(net)
+      native.free(pointer)
+      return nil, err
+    end
+    native.set_address(pointer, address)
   end
   return new_object({
+    _connect_retries = options.connect_retries,
+    _connect_retry_delay_ms = options.connect_retry_delay_ms,
+    _ask_callstack = options.ask_callstack,
+    _log_lifecycle = options.log_lifecycle_events,
     _executor = executor, _pointer = pointer, _net = net, _owner = true,
     _timeout_ms = options.timeout_ms, name = options.name or "orrery",
-    _spawner = options.spawner,
+    _spawner = options.spawner, _tls = options.tls, _spill = options.spill,
   })
 end
 
@@ -105,18 +162,35 @@ function Service.adopt(options)
   return new_object({
     _executor = options.executor, _pointer = options.pointer,
     _net = options.net, _owner = false, name = options.name,
+    _tls = options.tls,
     _timeout_ms = options.timeout_ms, _spawner = options.spawner,
   })
 end
 
+-- What the net shall offer, without touching the caller's table.
+local function net_options(options, spills)
+  local out = {}
+  for key, value in pairs(options or {}) do out[key] = value end
+  if spills then out.features = native.FEATURE_SPILL end
+  return out
+end
+
 --- A service on this state's real executor; throws for bad options, answers
--- nil, err when the system refuses.
+-- nil, err when the system refuses, or when bind is an address that other
+-- machines reach and there is neither tls nor insecure = true. tls and
+-- require_tls: docs/security.md.
 function Service.new(options)
   options = check_options(options, OPTIONS, "orrery.service")
   local timeout_ms
   if options.timeout then
     timeout_ms = time.check_ms(options.timeout, "orrery.service", 2)
   end
+  local retries = options.connect_retries
+  if retries ~= nil and (type(retries) ~= "number" or retries < 0) then
+    error("orrery.service: connect_retries must be a number from 0", 3)
+  end
+  local retry_delay_ms = options.connect_retry_delay and time.check_ms(
+    options.connect_retry_delay, "orrery.service", 2)
   for _, key in ipairs({ "bind", "name", "cluster_id", "advertise" }) do
     local value = options[key]
     if value ~= nil and type(value) ~= "string" then
@@ -124,13 +198,25 @@ function Service.new(options)
         .. type(value), 3)
     end
   end
+  security.check_tls(options.tls, "orrery.service", 3)
+  if options.bind then
+    local ok, err = security.check_bind(options.bind, options)
+    if not ok then return nil, err end
+  end
+  local spill_options = spill.check(options.spill, "orrery.service")
   local executor = Executor.default()
   local service, err = Service.create({
+    spill = spill_options,
     executor = executor, name = options.name, bind = options.bind,
     cluster_id = options.cluster_id, timeout_ms = timeout_ms,
-    advertise = options.advertise,
+    advertise = options.advertise, connect_retries = retries,
+    connect_retry_delay_ms = retry_delay_ms,
+    ask_callstack = options.ask_callstack,
+    log_lifecycle_events = options.log_lifecycle_events,
+    tls = options.tls, require_tls = options.require_tls,
     make_net = function(pointer)
-      return native.net(core.loop(), pointer, options.net)
+      return native.net(core.loop(), pointer,
+        net_options(options.net, spill_options))
     end,
     spawner = require("orrery.rpc.spawn").real,
   })
@@ -139,282 +225,168 @@ function Service.new(options)
   return service
 end
 
-local function check_open(self, who)
+local function check_open(self, who, level)
   if self._stopping then
-    error(who .. ": the service was stopped", 3)
+    error(who .. ": the service was stopped", level or 3)
   end
 end
 
--- Life cycle ------------------------------------------------------------------
+-- Endpoints -------------------------------------------------------------------
 
--- The wire form, its bytes, and the lanes: the same for all of a class.
-local function wire_methods(class)
-  local known = rawget(class, "_wire")
-  if known then return known end
-  local list, control = {}, {}
-  for i, m in ipairs(class._methods) do
-    list[i] = { m.name, m.timeout_ms, m.tell, m.control }
-    control[i] = string.char(m.control and 1 or 0)
-  end
-  known = { methods = list, bytes = core.encode(list),
-    control = table.concat(control) }
-  class._wire = known
-  return known
-end
-
-local function handlers_of(class)
-  -- One table for all endpoints of a class, until a method is replaced.
-  local known = rawget(class, "_handlers")
-  local same = known ~= nil
-  for i, m in ipairs(class._methods) do
-    same = same and known.handlers[i - 1] == class[m.name]
-  end
-  if same then return known.handlers, known.methods end
-  local handlers, methods, missing = {}, {}, {}
-  for i, m in ipairs(class._methods) do
-    local fn = class[m.name]
-    if type(fn) ~= "function" then missing[#missing + 1] = m.name end
-    handlers[i - 1], methods[i - 1] = fn, m
-  end
-  if #missing > 0 then
-    error(string.format("service:start: class %s lacks the methods: %s",
-      class._name, table.concat(missing, ", ")), 3)
-  end
-  class._handlers = { handlers = handlers, methods = methods }
-  return handlers, methods
-end
-
-local function terminated(cell, err)
-  local service = cell.service
-  local executor = cell.executor
-  cell.state = "gone"
-  native.close(executor.pointer, service._pointer, cell.slot)
-  executor:remove_cell(cell)
-  cell.gone = true
-  cell.held = nil
-  service._cells[cell.name] = nil
-  if err ~= nil then
-    cell.termination:reject(err)
-  else
-    cell.termination:resolve(true)
-  end
-end
-
-local function stop_failed(cell, err)
-  log.error("rpc", "%s: on_stop failed: %s", cell.name,
-    errors.wrap(err):describe())
-  return errors.new("remote", "endpoint " .. cell.name .. ": on_stop failed",
-    { cause = errors.wrap(err) })
-end
-
-local function on_stop_done(t, value, err)
-  local cell = t.context
-  if err == nil and Future.is(value) then
-    value:_watch(function(_, e)
-      if not cell.gone then
-        terminated(cell, e ~= nil and stop_failed(cell, e) or nil)
-      end
-    end)
-    return
-  end
-  if not cell.gone then
-    terminated(cell, err ~= nil and stop_failed(cell, err) or nil)
-  end
-end
-
-local function begin_stop(cell)
-  if cell.state ~= "started" then return end
-  cell.state = "stopping"
-  native.set_state(cell.executor.pointer, cell.service._pointer, cell.slot,
-    native.STOPPING)
-  local on_stop = cell.object.on_stop
-  if not on_stop then return terminated(cell) end
-  task.start(cell, on_stop_done, false, false, on_stop, cell.object)
-end
-
--- Behind the messages that wait now.
-local function post_stop(cell)
-  local ok, err = cell.executor:post(cell, { run = begin_stop })
-  if ok then return end
-  log.warn("rpc", "%s: %s; stopping at once", cell.name, tostring(err))
-  task.later(cell.executor.context, begin_stop, cell)
-end
-
-local function on_start_done(t, value, err)
-  local cell = t.context
-  if cell.gone then return end
-  if err == nil and Future.is(value) then
-    value:_watch(function(_, e)
-      on_start_done({ context = cell }, nil, e)
-    end)
-    return
-  end
-  if err ~= nil then
-    local cause = errors.wrap(err)
-    log.error("rpc", "%s: on_start failed: %s", cell.name, cause:describe())
-    return terminated(cell, errors.new("remote", "endpoint " .. cell.name
-      .. " could not be started: on_start failed", { cause = cause }))
-  end
-  cell.state = "started"
-  cell.executor:release(cell)
-  if cell.stop_wanted and not cell.gone then post_stop(cell) end
-end
-
-local function begin_start(cell)
-  if cell.state ~= "starting" then return end
-  local on_start = cell.object.on_start
-  if not on_start then return on_start_done({ context = cell }) end
-  task.start(cell, on_start_done, false, false, on_start, cell.object)
-end
-
--- Ends a cell: behind the messages that wait. Its termination future.
+-- Ends a cell, behind the messages that wait. Its termination future.
 function Service:_terminate(cell)
-  if cell.stop_wanted or cell.gone then return cell.termination end
-  cell.stop_wanted = true
-  if cell.state == "created" then
-    terminated(cell)
-  elseif cell.state == "started" then
-    post_stop(cell)
+  return life_cycle.stop(cell)
+end
+
+local function open_failed(cell, err)
+  if err.code == "exists" then
+    return nil, errors.new(err.code, "an endpoint " .. cell.name
+      .. " exists already")
   end
-  return cell.termination
+  return nil, errors.new(err.code, "endpoint " .. cell.name
+    .. " cannot be opened: " .. err.message)
 end
 
--- The gateway is made when somebody asks for it: most idle endpoints need none.
-local Server = {}
-
-function Server:__index(key)
-  if key == "gateway" then
-    return self._cell.service:_gateway_of(self._cell)
-  end
-  return Server[key]
-end
-
---- Ends the endpoint; its termination future.
-function Server:stop()
-  return self._cell.service:_terminate(self._cell)
-end
-
-function Server:is_running()
-  return self._cell.object:is_running()
-end
-
-local function make_cell(self, class, options, id)
-  local handlers, methods = handlers_of(class)
-  return {
-    name = id, class_name = class._name, service = self, gone = false,
-    state = "created", handlers = handlers, methods = methods, held = {},
-    termination = Future.new(), token = options.token, class = class,
+-- Takes the name: a new cell in state created.
+local function open_cell(self, class, id, options, token_bytes)
+  local served = class._handlers
+  local executor = self._executor
+  local cell = {
+    name = id, class = class, class_name = class._name, service = self,
+    state = "created", gone = false, held = true,
+    handlers = served.handlers, methods = served.methods, spill = self._spill,
   }
-end
-
-local function open_cell(cell, options, token_bytes)
-  local wire = wire_methods(cell.class)
-  cell.wire_methods = wire.methods
-  cell.token_bytes = token_bytes
-  local executor = cell.service._executor
-  executor:add_cell(cell)
-  local slot, err = native.open(executor.pointer, cell.service._pointer, {
-    name = cell.name, methods = wire.bytes, gateways = cell.class_name,
-    control = wire.control, ref = cell.ref, token_bytes = token_bytes,
-    capacity_bulk = options.capacity,
-  })
+  if token_bytes then
+    cell.token, cell.token_bytes = fenced.copy(options.token), token_bytes
+  end
+  local slot, err = native.open(executor.pointer, self._pointer,
+    description.wire(class).template, id, executor:add_cell(cell), token_bytes,
+    options.capacity or 0)
   if not slot then
     executor:remove_cell(cell)
-    if err.code == "exists" then
-      return nil, errors.new(err.code, "an endpoint " .. cell.name
-        .. " exists already")
-    end
-    return nil, errors.new(err.code, "endpoint " .. cell.name
-      .. " cannot be opened: " .. err.message)
+    return open_failed(cell, err)
   end
   cell.slot = slot
-  return true
+  return cell
 end
 
-local function make_object(cell, args)
-  local object = setmetatable({}, cell.class)
-  cell.object = object
-  object._cell = cell
-  object.service = cell.service
-  object.id = cell.name
-  object.address = cell.service:_address_of(cell.name)
-  if not cell.class.init then return true end
-  local n = args.n or #args
-  local ok, thrown = xpcall(cell.class.init, function(message)
-    local e = errors.wrap(message)
-    e.traceback = e.traceback or debug.traceback("", 2)
-    return e
-  end, object, unpack(args, 1, n))
-  if ok then return true end
-  return nil, thrown
-end
-
-function Service:_address_of(name)
-  if self.address == "" then return name end
-  return self.address .. "/" .. name
-end
-
---- Starts an endpoint. options: id, args, token, capacity (messages waiting).
--- Answers a server, or nil, err: the name is taken, or init threw.
-function Service:start(class, options)
-  check_open(self, "service:start")
+local function check_class(class, who)
   if not Endpoint.is_class(class) then
-    error("service:start: a class made by orrery.endpoint is needed", 2)
+    error(who .. ": a class made by orrery.endpoint is needed", 4)
   end
-  options = check_options(options, START_OPTIONS, "service:start")
+  local served, message = description.handlers(class, Endpoint.HOOKS)
+  if not served then error(who .. ": " .. message, 4) end
+end
+
+local function check_start(self, class, options, who)
+  check_open(self, who, 4)
+  check_class(class, who)
+  local given = options
+  options = check_options(options, START_OPTIONS, who, 5)
   local token_bytes, message = native.token_bytes(options.token)
-  if message then error("service:start: " .. message, 2) end
+  if message then error(who .. ": " .. message, 4) end
   if class._fenced and not token_bytes then
-    error("service:start: " .. class._name
-      .. " is fenced: it needs a token", 2)
+    error(who .. ": " .. class._name .. " is fenced: it needs a token", 4)
   end
-  local id = options.id or class._name .. "_" .. self._executor.chance:hex(8)
-  local cell = make_cell(self, class, options, id)
-  local ok, err = open_cell(cell, options, token_bytes)
-  if not ok then return nil, err end
-  ok, err = make_object(cell, options.args or {})
+  local policy = class._restart
+  if given and given.restart then
+    policy = restart_policy.read(given.restart, who)
+  end
+  return options, token_bytes, policy
+end
+
+local function random_id(self, class)
+  local chance = self._executor.chance
+  return ("%s_%08x%08x"):format(class._name, chance:below(2 ^ 32),
+    chance:below(2 ^ 32))
+end
+
+local function create(self, class, given, who)
+  local options, token_bytes, policy = check_start(self, class, given, who)
+  local id = options.id or random_id(self, class)
+  local replies = idempotency.check_options(options.reply_cache, who, 4)
+  local cell, err = open_cell(self, class, id, options, token_bytes)
+  if not cell then return nil, err end
+  idempotency.attach(cell, replies)
+  if policy then life_cycle.set_policy(cell, policy, options.args) end
+  if options.log_context then
+    log_context.set(cell, options.log_context, who)
+  end
+  local ok
+  self._cells[id] = cell
+  ok, err = life_cycle.make_object(cell, options.args)
   if not ok then
-    terminated(cell)
+    life_cycle.discard(cell)
     return nil, err
   end
-  self._cells[id] = cell
-  cell.state = "starting"
-  native.set_state(self._executor.pointer, self._pointer, cell.slot,
-    native.STARTED)
-  task.later(cell, begin_start, cell)
-  return setmetatable({
-    address = cell.object.address,
-    termination = cell.termination, endpoint = cell.object, id = id,
-    _cell = cell,
-  }, Server)
+  return Server.new(cell)
+end
+
+--- Makes an endpoint and takes its name, but does not start it: calls are
+-- answered not_started until server:start(). options: id, args, token, capacity
+-- (messages waiting), restart, log_context. Answers a server, or nil, err: the
+-- name is taken, or init threw.
+function Service:create_server(class, options)
+  return create(self, class, options, "service:create_server")
+end
+
+--- Makes and starts an endpoint; as create_server.
+function Service:start(class, options)
+  local server, err = create(self, class, options, "service:start")
+  if not server then return nil, err end
+  life_cycle.start(server._cell)
+  return server
+end
+
+--- Ends an endpoint by its server or its object; its termination future.
+function Service:stop_server(server)
+  local cell = type(server) == "table" and rawget(server, "_cell")
+  if not cell then
+    error("service:stop_server: a server or an endpoint is needed", 2)
+  end
+  return life_cycle.stop(cell)
 end
 
 -- Gateways --------------------------------------------------------------------
 
--- A gateway of an endpoint of this executor, without a connect.
-function Service:_gateway_of(cell)
-  if cell.gateway then return cell.gateway end
-  if cell.gone then
-    error("endpoint " .. cell.name .. " has ended: it has no gateway", 2)
-  end
+local function own_target(self, cell)
   local target, code, text = self._executor.core.target(self._pointer,
     cell.slot, cell.token_bytes)
   if not target then
     error("endpoint " .. cell.name .. ": " .. core.code_name(code) .. ": "
       .. tostring(text), 2)
   end
-  cell.gateway = Gateway.new({
-    executor = self._executor, target = target, gateway = cell.class_name,
-    endpoint = cell.name, address = self.address, methods = cell.wire_methods,
-    token = cell.token, timeout_ms = self._timeout_ms,
-  })
-  return cell.gateway
+  return target
 end
 
-local function split_address(address)
-  local place, name = address:match("^(.-:%d+)/(.+)$")
-  if place then return place, name end
-  return "", address
+local function check_speaks(cell, name)
+  for _, own in ipairs(cell.class._gateways) do
+    if own == name then return end
+  end
+  error(string.format("endpoint %s has no gateway %s; it has: %s", cell.name,
+    tostring(name), table.concat(cell.class._gateways, ", ")), 4)
+end
+
+-- A gateway of an endpoint of this executor, without a connect.
+function Service:_gateway_of(cell, name)
+  cell = life_cycle.latest(cell)
+  name = name or cell.class_name
+  local known = cell.gateways and cell.gateways[name]
+  if known then return known end
+  check_speaks(cell, name)
+  if cell.gone then
+    error("endpoint " .. cell.name .. " has ended: it has no gateway", 2)
+  end
+  cell.gateways = cell.gateways or {}
+  local gateway = Gateway.new({
+    executor = self._executor, target = own_target(self, cell), gateway = name,
+    endpoint = cell.name, address = self.address,
+    methods = description.wire(cell.class).methods, token = cell.token,
+    timeout_ms = self._timeout_ms, cell = cell,
+    ask_callstack = self._ask_callstack,
+  })
+  cell.gateways[name] = gateway
+  return gateway
 end
 
 local connect_calls = setmetatable({}, { __mode = "k" })
@@ -424,29 +396,18 @@ local function connect_failure(future, status, body)
   local e = errors.from_table(body or {})
   return errors.new(core.code_name(status), string.format(
     "cannot connect to %s: %s", info.address, e.message),
-    { context = { address = info.address }, cause = e.cause })
+    { context = { address = info.address, gateway = info.gateway,
+      phase = "connect" }, cause = e.cause })
 end
 
---- Future of a gateway. address: "host:port/endpoint", or "endpoint" of this
--- service. gateway: its name, or nil for any. options: token, timeout.
-function Service:connect(address, gateway, options)
-  check_open(self, "service:connect")
-  if type(address) ~= "string" or address == "" then
-    error("service:connect: an address \"host:port/endpoint\" is needed", 2)
-  end
-  if type(gateway) == "table" then gateway = gateway.name end
-  options = check_options(options, CONNECT_OPTIONS, "service:connect")
-  local token_bytes, message = native.token_bytes(options.token)
-  if message then error("service:connect: " .. message, 2) end
-  local timeout_ms = options.timeout
-    and time.check_ms(options.timeout, "service:connect") or self._timeout_ms
+-- One try; future of a gateway.
+local function connect_once(self, order)
   local executor = self._executor
-  local place, name = split_address(address)
-  local slot, code, text = executor.core.connect(self._pointer, place, name,
-    gateway or "", token_bytes, timeout_ms)
+  local slot, code, text = executor.core.connect(self._pointer, order.place,
+    order.name, order.gateway or "", order.token_bytes, order.timeout_ms)
   if not slot then
     return Future.rejected(errors.new(core.code_name(code),
-      "cannot connect to " .. address .. ": " .. text))
+      "cannot connect to " .. order.address .. ": " .. text))
   end
   local raw = Future.new()
   raw._slot = slot
@@ -454,7 +415,7 @@ function Service:connect(address, gateway, options)
     failure = connect_failure,
     cancel = function(f) executor.core.cancel(f._slot) end,
   }
-  connect_calls[raw] = { address = address }
+  connect_calls[raw] = order
   executor.pending[slot] = raw
   local out = Future.new()
   out._on_cancel = function() raw:cancel() end
@@ -464,34 +425,75 @@ function Service:connect(address, gateway, options)
       return
     end
     out:resolve(Gateway.new({
-      executor = executor, target = map.target, endpoint = name,
-      gateway = gateway or "endpoint", address = map.address or place,
-      methods = map.methods or {}, token = options.token,
-      timeout_ms = self._timeout_ms,
+      executor = executor, target = map.target,
+      endpoint = map.endpoint or order.name, gateway = order.gateway,
+      address = map.address or order.place, methods = map.methods or {},
+      token = order.token, timeout_ms = self._timeout_ms, state = map.state,
+      fenced = map.fenced, ask_callstack = self._ask_callstack,
+      spill = self._spill,
     }))
   end)
   return out
 end
 
--- Work of the service ---------------------------------------------------------
-
---- Runs fn() after delay, outside of every endpoint; handle:cancel().
-function Service:schedule(delay, fn)
-  local ms = time.check_ms(delay, "service:schedule")
-  local executor = self._executor
-  return setmetatable({
-    _executor = executor, _entry = executor:timer(ms, executor.context, fn),
-  }, Endpoint.Handle)
+--- Future of a gateway. address: "host:port/endpoint", or "endpoint" of this
+-- service; "prefix*" is the one endpoint whose name begins so. gateway: its
+-- name, or nil for any. options: token, timeout (of one
+-- try), retries and retry_delay (of the service by default): what cannot be
+-- reached is tried again that often.
+function Service:connect(address, gateway, options)
+  check_open(self, "service:connect")
+  if type(address) ~= "string" or address == "" then
+    error("service:connect: an address \"host:port/endpoint\" is needed", 2)
+  end
+  if type(gateway) == "table" then gateway = gateway.name end
+  options = check_options(options, CONNECT_OPTIONS, "service:connect")
+  local token_bytes, message = native.token_bytes(options.token)
+  if message then error("service:connect: " .. message, 2) end
+  local order = {
+    address = address, gateway = gateway,
+    token = options.token and fenced.copy(options.token),
+    token_bytes = token_bytes, timeout_ms = options.timeout
+      and time.check_ms(options.timeout, "service:connect")
+      or self._timeout_ms,
+  }
+  local retries = options.retries or self._connect_retries or 0
+  local delay_ms = options.retry_delay
+    and time.check_ms(options.retry_delay, "service:connect")
+    or self._connect_retry_delay_ms or DEFAULT_RETRY_DELAY_MS
+  local err
+  order.place, order.name = addresses.split(address)
+  if not order.place then
+    err = order.name
+    return Future.rejected(errors.new(err.code, "cannot connect: "
+      .. err.message, { context = { address = address, phase = "connect" } }))
+  end
+  if retries <= 0 then return connect_once(self, order) end
+  return retry.run(self._executor, function()
+    if self._stopping then
+      return nil, errors.new("closed", "cannot connect to " .. address
+        .. ": the service was stopped")
+    end
+    return connect_once(self, order)
+  end, {
+    attempts = retries + 1, retry_on = { "unreachable", "expired_unsent" },
+    backoff = { initial = delay_ms, multiplier = 1, jitter = 0 },
+  })
 end
 
---- Future of fn(), run as a task outside of every endpoint.
-function Service:execute(fn)
-  local future = Future.new()
-  task.later(self._executor.context, function()
-    local value, err = fn()
-    if err ~= nil then future:reject(err) else future:resolve(value) end
-  end)
-  return future
+-- Work of the service ---------------------------------------------------------
+
+executors.install(Service)
+role_gateway.install(Service)
+
+--- The address that peers use; "" for a local service.
+function Service:get_address()
+  return self.address
+end
+
+--- Its port; -1 for a local service.
+function Service:get_port()
+  return tonumber(self.address:match(":(%d+)$")) or -1
 end
 
 --- Starts the class of a module on a new executor; future of a handle with
@@ -516,6 +518,18 @@ end
 --- What runs here: see native.service.endpoints.
 function Service:endpoints()
   return native.endpoints(self._pointer, self._executor:now_ms())
+end
+
+--- Reads certificate, key and authority again, for connections to come; when
+-- they cannot be used the ones read before stay. Spawned executors look at
+-- their files by themselves.
+---@return true|nil, table|nil error
+function Service:reload_tls()
+  check_open(self, "service:reload_tls")
+  if not self._tls then
+    error("service:reload_tls: the service was made without tls", 2)
+  end
+  return native_tls.reload(self._net)
 end
 
 function Service:net_info()
@@ -560,10 +574,15 @@ function Service:stop()
     waits[#waits + 1] = handle:stop()
   end
   settle_all(waits):_watch(function(_, err)
+    role_gateway.close(self)
+    executors.close(self)
     if self._net then native.net_close(self._net, "the service was stopped") end
     if err ~= nil then out:reject(err) else out:resolve(true) end
   end)
   return out
 end
+
+--- The name of stop in the framework.
+Service.stop_service = Service.stop
 
 return Service

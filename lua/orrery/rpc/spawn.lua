@@ -25,6 +25,7 @@ local Executor = require("orrery.rpc.executor")
 local Future = require("orrery.util.future")
 local log = require("orrery.native.log")
 local native = require("orrery.native.service")
+local native_tls = require("orrery.native.tls")
 local task = require("orrery.util.task")
 
 local M = {}
@@ -105,11 +106,19 @@ function M.main(text)
     local err
     net, err = native.net(core.loop(), pointer)
     if not net then error(tostring(err), 0) end
+    if order.tls then
+      local ok
+      ok, err = native_tls.secure(net, order.tls)
+      if not ok then
+        native.net_free(net)
+        error(tostring(err), 0)
+      end
+    end
   end
   local Service = require("orrery.rpc.service")
   local service = Service.adopt({
     executor = executor, pointer = pointer, net = net, name = order.name,
-    timeout_ms = order.timeout_ms, spawner = M.real,
+    timeout_ms = order.timeout_ms, spawner = M.real, tls = order.tls,
   })
   local server, err = service:start(Control,
     { id = control_name(core.number()) })
@@ -184,7 +193,7 @@ local function real_home(service, label)
     "orrery.rpc.spawn", core.encode({
       spawner = spawner, has_net = service._net ~= nil, name = service.name,
       timeout_ms = service._timeout_ms, path = package.path,
-      cpath = package.cpath,
+      cpath = package.cpath, tls = service._tls,
     }))
   if not number then
     server:stop()

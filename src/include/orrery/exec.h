@@ -53,6 +53,7 @@ typedef struct orr_event {
     uint32_t method;
     uint32_t call;
     uint32_t endpoint; /* slot of the endpoint in its service */
+    uint32_t flags;    /* of CALL and REPLY; orr_frame_flag */
     const uint8_t *body;
     size_t body_len;
 } orr_event;
@@ -104,10 +105,13 @@ typedef struct orr_endpoint_options {
     const char *gateways;   /* borrowed; names separated by spaces; "" = any */
     const uint8_t *control; /* borrowed; one byte a method, 1 = control lane;
                                 NULL = none */
-    uint32_t capacity_control; /* 0 = 1024 */
-    uint32_t capacity_bulk;    /* 0 = 65536 */
-    uint32_t ref;              /* comes back in events; the owner's index */
-    int32_t fenced;            /* 1 = token below is checked at dequeue */
+    const char *const *permissions; /* borrowed; a text a method: the roles
+                                that may call it, separated by spaces; NULL or
+                                "" = anybody. NULL = no method has any */
+    uint32_t capacity_control;      /* 0 = 1024 */
+    uint32_t capacity_bulk;         /* 0 = 65536 */
+    uint32_t ref;   /* comes back in events; the owner's index */
+    int32_t fenced; /* 1 = token below is checked at dequeue */
     orr_token token;
 } orr_endpoint_options;
 
@@ -122,6 +126,9 @@ int orr_service_set_address(orr_service *s, const char *address);
 const char *orr_service_address(const orr_service *s);
 const char *orr_service_cluster_id(const orr_service *s);
 uint64_t orr_service_incarnation(const orr_service *s);
+/* With 1 a method with a permission is refused to callers without TLS too;
+ * without it they are not asked for a role. Thread: any. */
+void orr_service_require_tls(orr_service *s, int required);
 /* Endpoint by slot number below count; ORR_ENOENT when empty. Thread: any. */
 uint32_t orr_service_endpoint_count(orr_service *s);
 int orr_service_endpoint_info(orr_service *s, uint32_t slot, uint64_t now_ns,
@@ -138,6 +145,9 @@ int orr_endpoint_set_state(orr_executor *ex, orr_service *s, uint32_t slot,
 /* Ends it: the name is free again, queued calls are answered UNREACHABLE, taken
  * ones CALLEE_DIED. Thread: owner. */
 int orr_endpoint_close(orr_executor *ex, orr_service *s, uint32_t slot);
+/* Begins a new life of it under the same slot and name: state CREATED, waiting
+ * messages end as in close, targets stay good. Thread: owner. */
+int orr_endpoint_reset(orr_executor *ex, orr_service *s, uint32_t slot);
 /* Marks what runs now, for introspection; method UINT32_MAX = nothing.
  * Thread: owner. */
 void orr_endpoint_running(orr_executor *ex, orr_service *s, uint32_t slot,
@@ -192,7 +202,7 @@ void orr_executor_disconnect(orr_executor *ex, uint32_t target);
  * such target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
  * tell answers ORR_OK, ORR_EINVAL, ORR_ENOMEM, or ORR_TOO_LARGE,
  * ORR_OVERLOADED or ORR_UNREACHABLE when that is known here.
- * flags: ORR_FLAG_CONTROL. Thread: owner. */
+ * flags: ORR_FLAG_CONTROL, ORR_FLAG_SPILLED. Thread: owner. */
 int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
                      orr_msg *m, uint64_t timeout_ns, uint32_t flags,
                      uint32_t *slot);
@@ -206,6 +216,17 @@ int orr_executor_cancel(orr_executor *ex, uint32_t slot);
  * traceback?} and status its code. Answering twice is ORR_ENOENT. */
 int orr_executor_reply(orr_executor *ex, uint32_t call, int32_t status,
                        orr_msg *m);
+
+/* Bodies kept elsewhere (see orr_feature): the message is only the key of its
+ * body, which comes with ORR_FLAG_SPILLED in the flags of the event. spills:
+ * does the target's side know of that now? call_spills: does the caller's of a
+ * call? Thread: owner. */
+int orr_executor_spills(orr_executor *ex, uint32_t target);
+int orr_executor_call_spills(const orr_executor *ex, uint32_t call);
+int orr_executor_reply_spilled(orr_executor *ex, uint32_t call, orr_msg *key);
+/* Bytes that a message to the target may have; 0 = no limit, or none known.
+ * Thread: owner. */
+uint32_t orr_executor_body_max(orr_executor *ex, uint32_t target);
 
 /* Puts an owner-side job into an endpoint's mailbox, in order with its
  * messages; it comes back as ORR_EVENT_RUN. Thread: owner. */
@@ -248,6 +269,9 @@ typedef struct orr_link_ops {
     /* Queues one frame; borrows. ORR_OK, ORR_OVERLOADED (queue full: nothing
      * queued), ORR_TOO_LARGE, ORR_UNREACHABLE (closed). */
     int (*send)(orr_link *l, const orr_header *h, const uint8_t *body);
+    /* The same for a body above frame_max; takes the bytes when it answers
+     * ORR_OK. NULL: such bodies go to send. */
+    int (*send_body)(orr_link *l, const orr_header *h, orr_buf *body);
     void (*flush)(orr_link *l);
     void (*acquire)(orr_link *l);
     void (*release)(orr_link *l);
@@ -259,10 +283,16 @@ struct orr_link {
     const orr_link_ops *ops;
     orr_executor *executor;
     orr_service *service;
-    uint32_t number;   /* set by orr_executor_link_up */
-    uint32_t calls;    /* head of the calls that wait on it, 0 = none */
-    uint32_t body_max; /* the smaller of both sides' limits */
-    int dirty;         /* has frames to flush */
+    uint32_t number;    /* set by orr_executor_link_up */
+    uint32_t calls;     /* head of the calls that wait on it, 0 = none */
+    uint32_t body_max;  /* the smaller of both sides' limits */
+    uint32_t frame_max; /* larger bodies go to send_body */
+    uint32_t features;  /* orr_feature bits that both sides know */
+    /* Of the peer's certificate, set by orr_link_set_role; NULL without TLS, ""
+     * when the certificate names none. */
+    const char *peer_role;
+    uint8_t role; /* its number in the service; 0 without TLS */
+    int dirty;    /* has frames to flush */
     orr_link *dirty_next;
 };
 
@@ -274,12 +304,19 @@ orr_executor *orr_executor_new(const orr_driver *d, uint32_t number,
 void orr_executor_free(orr_executor *ex);
 void *orr_executor_driver_ctx(orr_executor *ex);
 
+/* The peer proved by TLS to have this role ("" = none); before any receive. A
+ * service knows 61 roles: one too many is like none. Thread: owner. */
+void orr_link_set_role(orr_link *l, const char *role);
 /* A link exists (dialled or accepted); before any receive. */
 void orr_executor_link_up(orr_executor *ex, orr_link *l);
 /* A checked frame came (ASK, TELL, REPLY, CANCEL, RESOLVE); borrows. Answers
  * ORR_EPROTO when the peer broke the protocol: close the link. */
 int orr_executor_receive(orr_executor *ex, orr_link *l, const orr_header *h,
                          const uint8_t *body);
+/* The same for a body that came in pieces (ASK, TELL, REPLY); takes it, also
+ * when it fails. h->length is its size. */
+int orr_executor_receive_body(orr_executor *ex, orr_link *l,
+                              const orr_header *h, orr_buf *body);
 /* The link is gone: its calls fail with code and text now. */
 void orr_executor_link_down(orr_executor *ex, orr_link *l, int code,
                             const char *text);
