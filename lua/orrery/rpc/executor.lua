@@ -256,7 +256,7 @@ local function on_reply(self, slot, status, value)
   if status == 0 then
     local waiter = future._waiter
     if waiter and not future._callbacks and not future._state then
-      future._state, future._value, future._waiter = 1, value, nil
+      future._state, future._value, future._waiter = 1, value, false
       return resume(waiter, value)
     end
     return future:_deliver(1, value)
@@ -488,7 +488,7 @@ jit.off(Executor.run_until)
 Future.set_runner(function(future)
   local self = task.root().executor or Executor.default()
   if self.run_future then return self.run_future(future) end
-  self:run_until(function() return future._state ~= nil end, "Future:await")
+  self:run_until(function() return future._state ~= false end, "Future:await")
 end)
 
 Future.set_timer(function(ms, fn)

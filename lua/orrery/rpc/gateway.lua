@@ -101,9 +101,10 @@ local function ask_method(view, entry, executor, target)
     if self ~= view then check_self(self, view, entry) end
     local slot, code, text = ask(target, id, timeout, flags, ...)
     if slot then
-      -- All its fields at once: a table that grows is hashed again.
+      -- As Future.new: all its fields at once, none of them nil.
       local future = setmetatable({ _call = entry, _slot = slot,
-        _state = nil, _value = nil, _waiter = nil }, Future)
+        _state = false, _value = false, _waiter = false,
+        _callbacks = false }, Future)
       pending[slot] = future
       return future
     end
