@@ -175,7 +175,8 @@ local function expired(entry)
 end
 
 local function park(entry, executor, slot)
-  local future = setmetatable({ _call = entry, _slot = slot }, Future)
+  local future = Future.new()
+  future._call, future._slot = entry, slot
   executor.pending[slot] = future
   return future
 end
