@@ -98,6 +98,7 @@ void orr_executor_flush(orr_executor *ex)
         ex->armed_ns = first;
         ex->driver.arm(ex->driver.ctx, first);
     }
+    orr__executor_see(ex);
     /* The owner may do other things before the next turn. */
     ex->now_is_fresh = false;
 }
@@ -135,7 +136,9 @@ static void to_endpoint(orr_executor *ex, orr_msg *m)
 {
     orr__endpoint *ep = orr__endpoint_at(m->service, m->endpoint);
     orr_executor *to = ep == NULL ? NULL : atomic_load(&ep->executor);
-    if (to != NULL && to != ex)
+    if (to != NULL && to != ex && m->kind != ORR_FRAME_CANCEL)
+        orr__post_to(ex, ep, to, m);
+    else if (to != NULL && to != ex)
         orr__post(to, m);
     else if (m->kind == ORR_FRAME_CANCEL)
         orr__cancel_here(ex, m);
@@ -207,6 +210,11 @@ int orr_executor_receive(orr_executor *ex, orr_link *l, const orr_header *h,
     orr_msg *m = message_of(ex, l, h, body);
     if (m == NULL)
         return ORR_ENOMEM;
+    if ((m->flags & ORR_FLAG_TRACE) != 0 && m->kind != ORR_FRAME_CANCEL &&
+        orr__trace_read(m) != ORR_OK) {
+        orr__msg_free(ex, m);
+        return ORR_EPROTO;
+    }
     to_endpoint(ex, m);
     return ORR_OK;
 }

@@ -216,6 +216,7 @@ static orr_executor *executor_new(orr_loop *loop, uint32_t number,
 {
     const orr_driver driver = {
         .ctx = loop,
+        .is_real = 1,
         .now_ns = driver_now_ns,
         .wall_ms = driver_wall_ms,
         .wake = driver_wake,

@@ -43,7 +43,9 @@ typedef enum orr_frame_kind {
 typedef enum orr_frame_flag {
     ORR_FLAG_CONTROL = 1, /* control lane: passes bulk */
     ORR_FLAG_TOKEN = 2,   /* the token fields are set */
-    ORR_FLAG_PROBE = 4    /* CANCEL: answer with the phase the call died in */
+    ORR_FLAG_PROBE = 4,   /* CANCEL: answer with the phase the call died in */
+    ORR_FLAG_TRACE = 32   /* ASK, TELL: 16 bytes stand in front of the body:
+                             u64 trace, u64 span of the sender */
 } orr_frame_flag;
 
 typedef struct orr_token {
