@@ -9,12 +9,16 @@ local errors = require("orrery.util.errors")
 local Executor = require("orrery.rpc.executor")
 local Future = require("orrery.util.future")
 local Service = require("orrery.rpc.service")
+local serving = require("orrery.rpc.serving")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
 
 local M = {
   Future = Future,
   errors = errors,
+  remaining_ms = serving.remaining_ms,
+  cancelled = serving.cancelled,
+  on_cancel = serving.on_cancel,
   log = require("orrery.native.log"),
 }
 

@@ -393,6 +393,7 @@ uint32_t orr__active_new(orr_executor *ex, orr__endpoint *ep, orr_msg *m)
     a->taken_ns = ex->slice.taken_ns;
     a->children = 0;
     a->is_abandoned = false;
+    a->is_expired = false;
     a->prev = 0;
     a->next = ep->active;
     if (ep->active != 0)
@@ -411,13 +412,18 @@ orr__active *orr__active_at(orr_executor *ex, uint32_t handle)
                                                                          : NULL;
 }
 
+/* Those that inherited a time limit that is over end by themselves, and can say
+ * where they were. */
 void orr__active_cancel_children(orr_executor *ex, uint32_t handle)
 {
     orr__active *a;
     while ((a = orr__active_at(ex, handle)) != NULL && a->children != 0) {
         uint32_t slot = a->children;
+        const orr__call *c = (orr__call *)ex->calls.items + slot;
+        bool ends_itself = a->is_expired && c->inherited_ns != 0;
         leave_parent(ex, slot);
-        (void)give_up(ex, slot, "the call that made it was given up");
+        if (!ends_itself)
+            (void)give_up(ex, slot, "the call that made it was given up");
     }
 }
 

@@ -187,6 +187,7 @@ typedef struct orr__active {
     uint64_t taken_ns;
     uint32_t children; /* head of the calls that it made and that wait */
     bool is_abandoned;
+    bool is_expired; /* abandoned because the caller's time was over */
 } orr__active;
 
 typedef struct orr__timer {

@@ -474,10 +474,11 @@ int orr_executor_remaining(orr_executor *ex, uint64_t *remaining_ns)
     return ORR_OK;
 }
 
-/* For people, and for a caller that inherited the limit: rounded up. */
+/* Of a call that inherited its time limit, to whole ms, at least one; else 0. */
 static uint32_t limit_ms(const orr__call *c)
 {
-    return (uint32_t)((c->inherited_ns + 999999u) / 1000000u);
+    uint64_t ms = (c->inherited_ns + 500000u) / 1000000u;
+    return c->inherited_ns != 0 && ms == 0 ? 1 : (uint32_t)ms;
 }
 
 static bool next_failed(orr_executor *ex, orr_event *e)

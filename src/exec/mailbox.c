@@ -312,6 +312,7 @@ static void cancel_active(orr_executor *ex, orr__endpoint *ep, orr_msg *cancel)
         if (a->is_abandoned || !is_call_of(a->msg, cancel))
             continue;
         a->is_abandoned = true;
+        a->is_expired = (cancel->flags & ORR_FLAG_PROBE) != 0;
         if ((cancel->flags & ORR_FLAG_PROBE) != 0) {
             uint64_t ran = orr__since(orr__now(ex), a->taken_ns);
             uint32_t method = a->msg->method;

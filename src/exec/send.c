@@ -182,7 +182,7 @@ static bool may_begin(orr_executor *ex, const orr__active *parent,
 {
     orr__call *c = (orr__call *)ex->calls.items + slot;
     c->inherited_ns = inherited_ns;
-    if (parent->is_abandoned) {
+    if (parent->is_abandoned && inherited_ns != 1) {
         orr__call_fail(ex, slot, ORR_CANCELLED,
                        "the call that makes it was given up");
         return false;

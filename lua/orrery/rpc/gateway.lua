@@ -24,6 +24,7 @@ M.RESERVED = {
 }
 
 local CONTROL = 1
+local OWN_DEADLINE = 0x10000 -- ORR_ASK_OWN
 
 local PHASES = {
   expired_unsent = "before a connection stood",
@@ -39,7 +40,8 @@ local function caller_traceback(future)
 end
 
 -- What went wrong, with the words of the caller's side added.
-local function failure(entry, future, status, body)
+-- limit_ms: the time limit when it was not that of the method.
+local function failure(entry, future, status, body, limit_ms)
   local gateway = entry.gateway
   local name = gateway.endpoint .. ": " .. entry.gateway_name .. "."
     .. entry.name
@@ -50,11 +52,12 @@ local function failure(entry, future, status, body)
     method = entry.name, endpoint = gateway.endpoint, address = where,
   }
   local phase = PHASES[code]
+  limit_ms = limit_ms or entry.timeout_ms
   if phase then
-    context.limit_ms, context.phase = entry.timeout_ms, phase
+    context.limit_ms, context.phase = limit_ms, phase
     return errors.new(code, string.format(
       "%s at %s was not answered within %s; it expired %s: %s", name, where,
-      time.format_ms(entry.timeout_ms), phase, e.message),
+      time.format_ms(limit_ms), phase, e.message),
       { context = context, traceback = caller_traceback(future) })
   end
   return errors.new(code, code == "remote" and e.message
@@ -143,34 +146,49 @@ local function entry_of(gateway, id, method, executor, timeout_ms)
     id = id, name = method.name, tell = method.tell, gateway = gateway,
     gateway_name = gateway._gateway_name, timeout_ms = timeout_ms,
     flags = method.control and CONTROL or 0,
-    failure = function(future, status, body)
-      return failure(future._call, future, status, body)
+    failure = function(future, status, body, limit_ms)
+      return failure(future._call, future, status, body, limit_ms)
     end,
     cancel = function(future) executor.core.cancel(future._slot) end,
   }
 end
 
+-- deadline = "own": the call does not end with the one being served.
+local function check_deadline(options)
+  local deadline = options and options.deadline
+  if deadline == nil then return false end
+  if deadline ~= "own" then
+    error("gateway:with: deadline is \"own\" or nothing, got "
+      .. tostring(deadline), 4)
+  end
+  return true
+end
+
 -- A view of the gateway with other options; its methods are made when used.
 local function with(gateway, options)
   for key in pairs(options or {}) do
-    if key ~= "timeout" then
+    if key ~= "timeout" and key ~= "deadline" then
       error("gateway:with: unknown option " .. tostring(key)
-        .. "; it knows: timeout", 3)
+        .. "; it knows: deadline, timeout", 3)
     end
   end
+  local own_deadline = check_deadline(options)
   local ms = time.check_ms(options and options.timeout or 0, "gateway:with", 2)
-  local view = gateway._views[ms]
+  local keep = own_deadline and options.timeout == nil
+  local key_of_view = own_deadline and (keep and "own" or "own " .. ms) or ms
+  local view = gateway._views[key_of_view]
   if view then return view end
   view = setmetatable({}, { __index = function(self, key)
     local entry = gateway._by_name[key]
     if not entry then return gateway[key] end
-    local own = entry_of(gateway, entry.id, entry, gateway._executor, ms)
-    own.flags = entry.flags
+    local own = entry_of(gateway, entry.id, entry, gateway._executor,
+      keep and entry.timeout_ms or ms)
+    own.flags = entry.flags + (own_deadline and OWN_DEADLINE or 0)
     local method = make_method(self, own, gateway._executor, gateway._target)
     rawset(self, key, method)
     return method
   end })
-  gateway._views[ms] = view
+  gateway._views[key_of_view] = view
   return view
 end
 
