@@ -437,10 +437,12 @@ size_t orr_executor_sender(orr_executor *ex, uint32_t call, char *out,
                            size_t size)
 {
     const orr__active *a = orr__active_at(ex, call);
+    const orr_msg *m = a != NULL ? a->msg : NULL;
     out[0] = 0;
-    if (a == NULL)
+    if (call == 0)
+        m = ex->current;
+    if (m == NULL)
         return 0;
-    const orr_msg *m = a->msg;
     if (m->link != 0 && m->origin == ex) {
         const orr_link *l = orr__link_at(ex, m->link);
         snprintf(out, size, "%s",
@@ -449,7 +451,9 @@ size_t orr_executor_sender(orr_executor *ex, uint32_t call, char *out,
         snprintf(out, size, "a connection of executor %u", m->origin->number);
     } else {
         const orr__call *c =
-            m->origin == ex ? orr__call_at(ex, m->call_slot) : NULL;
+            m->origin == ex && m->kind == ORR_FRAME_ASK
+                ? orr__call_at(ex, m->call_slot)
+                : NULL;
         const orr__active *items = ex->actives.items;
         if (c != NULL && c->parent != 0)
             snprintf(out, size, "endpoint %s",

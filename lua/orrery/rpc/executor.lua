@@ -409,6 +409,18 @@ local function new_ref()
   return ref
 end
 
+-- Classes whose handlers the watchdog knows the places of.
+local placed = setmetatable({}, { __mode = "k" })
+
+local function tell_places(cell)
+  placed[cell.class] = true
+  for id, fn in pairs(cell.handlers) do
+    local info = debug.getinfo(fn, "S")
+    core.watchdog_place(cell.class_name, id,
+      info.short_src .. ":" .. info.linedefined)
+  end
+end
+
 --- Registers a cell; answers its ref.
 function Executor:add_cell(cell)
   local free = self.free_refs
@@ -416,6 +428,7 @@ function Executor:add_cell(cell)
   if ref then free[#free] = nil else ref = new_ref() end
   self.cells[ref] = cell
   cell.ref, cell.executor = ref, self
+  if cell.class and not placed[cell.class] then tell_places(cell) end
   return ref
 end
 

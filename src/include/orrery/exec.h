@@ -237,8 +237,8 @@ int orr_executor_enter(orr_executor *ex, uint32_t call);
 int orr_executor_remaining(orr_executor *ex, uint64_t *remaining_ns);
 /* 1 when its caller gave up. Thread: owner. */
 int orr_executor_is_abandoned(orr_executor *ex, uint32_t call);
-/* Who sent an active call, for people: an address or this process. Gives the
- * length. Thread: owner. */
+/* Who sent an active call (0: what runs now), for people: an address or who it
+ * is in this process. Gives the length. Thread: owner. */
 size_t orr_executor_sender(orr_executor *ex, uint32_t call, char *out,
                            size_t size);
 /* 1 while orr_executor_next would give an event. Thread: owner. */
