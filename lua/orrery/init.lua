@@ -10,6 +10,7 @@ local Executor = require("orrery.rpc.executor")
 local Future = require("orrery.util.future")
 local retry = require("orrery.rpc.retry")
 local Service = require("orrery.rpc.service")
+local serving = require("orrery.rpc.serving")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
 
@@ -17,6 +18,9 @@ local M = {
   Future = Future,
   errors = errors,
   call_with_retry = retry.call_with_retry,
+  remaining_ms = serving.remaining_ms,
+  cancelled = serving.cancelled,
+  on_cancel = serving.on_cancel,
   log = require("orrery.native.log"),
 }
 

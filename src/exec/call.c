@@ -33,8 +33,10 @@ int orr__call_new(orr_executor *ex, uint64_t timeout_ns, uint32_t *slot)
     c->generation = generation;
     c->state = ORR__CALL_WAITING;
     c->heap_pos = ORR__NONE;
-    if (timeout_ns != 0)
-        ex->now_is_fresh = false; /* the caller may have run for long */
+    if (timeout_ns != 0) { /* the caller may have run for long */
+        ex->now_ns = orr__clock(ex);
+        ex->now_is_fresh = true;
+    }
     c->started_ns = orr__now(ex);
     if (timeout_ns != 0 && orr__heap_push(ex, c->started_ns + timeout_ns, index,
                                           false) != ORR_OK) {
@@ -74,10 +76,39 @@ void orr__call_set_link(orr_executor *ex, uint32_t slot, orr_link *l)
     l->calls = slot;
 }
 
+void orr__call_set_parent(orr_executor *ex, uint32_t slot)
+{
+    uint32_t parent = ex->current_call & ORR__INDEX_MASK;
+    orr__active *a = (orr__active *)ex->actives.items + parent;
+    orr__call *items = ex->calls.items;
+    items[slot].parent = parent;
+    items[slot].kin_prev = 0;
+    items[slot].kin_next = a->children;
+    if (a->children != 0)
+        items[a->children].kin_prev = slot;
+    a->children = slot;
+}
+
+static void leave_parent(orr_executor *ex, uint32_t slot)
+{
+    orr__call *items = ex->calls.items;
+    orr__call *c = &items[slot];
+    if (c->parent == 0)
+        return;
+    if (c->kin_prev != 0)
+        items[c->kin_prev].kin_next = c->kin_next;
+    else
+        ((orr__active *)ex->actives.items)[c->parent].children = c->kin_next;
+    if (c->kin_next != 0)
+        items[c->kin_next].kin_prev = c->kin_prev;
+    c->parent = 0;
+}
+
 void orr__call_free(orr_executor *ex, uint32_t slot)
 {
     orr__call *c = (orr__call *)ex->calls.items + slot;
     unlink_call(ex, slot);
+    leave_parent(ex, slot);
     if (c->heap_pos != ORR__NONE)
         orr__heap_remove(ex, c->heap_pos);
     orr_free(c->address);
@@ -92,6 +123,7 @@ static void settle(orr_executor *ex, uint32_t slot)
 {
     orr__call *c = (orr__call *)ex->calls.items + slot;
     unlink_call(ex, slot);
+    leave_parent(ex, slot);
     if (c->heap_pos != ORR__NONE)
         orr__heap_remove(ex, c->heap_pos);
     c->heap_pos = ORR__NONE;
@@ -326,7 +358,7 @@ void orr__call_expired(orr_executor *ex, uint32_t slot)
     send_cancel(ex, slot, ORR_FLAG_PROBE);
 }
 
-int orr_executor_cancel(orr_executor *ex, uint32_t slot)
+static int give_up(orr_executor *ex, uint32_t slot, const char *why)
 {
     orr__call *c = orr__call_at(ex, slot);
     if (c == NULL || c->state == ORR__CALL_DONE)
@@ -335,8 +367,13 @@ int orr_executor_cancel(orr_executor *ex, uint32_t slot)
         send_cancel(ex, slot, 0);
     c = orr__call_at(ex, slot);
     if (c != NULL && c->state != ORR__CALL_DONE)
-        orr__call_fail(ex, slot, ORR_CANCELLED, "the caller gave up");
+        orr__call_fail(ex, slot, ORR_CANCELLED, "%s", why);
     return ORR_OK;
+}
+
+int orr_executor_cancel(orr_executor *ex, uint32_t slot)
+{
+    return give_up(ex, slot, "the caller gave up");
 }
 
 /* --- theirs --------------------------------------------------------------- */
@@ -354,14 +391,77 @@ uint32_t orr__active_new(orr_executor *ex, orr__endpoint *ep, orr_msg *m)
     a->generation = (a->generation + 1) & 0xfffu;
     a->msg = m;
     a->endpoint = ep;
-    a->taken_ns = ex->now_ns;
+    a->taken_ns = ex->slice.taken_ns;
+    a->children = 0;
     a->is_abandoned = false;
+    a->is_expired = false;
     a->prev = 0;
     a->next = ep->active;
     if (ep->active != 0)
         items[ep->active].prev = index;
     ep->active = index;
     return orr__handle(index, a->generation);
+}
+
+orr__active *orr__active_at(orr_executor *ex, uint32_t handle)
+{
+    uint32_t index = handle & ORR__INDEX_MASK;
+    if (index == 0 || index >= ex->actives.count)
+        return NULL;
+    orr__active *a = (orr__active *)ex->actives.items + index;
+    return a->msg != NULL && orr__handle(index, a->generation) == handle ? a
+                                                                         : NULL;
+}
+
+/* Those that inherited a time limit that is over end by themselves, and can say
+ * where they were. */
+void orr__active_cancel_children(orr_executor *ex, uint32_t handle)
+{
+    orr__active *a;
+    while ((a = orr__active_at(ex, handle)) != NULL && a->children != 0) {
+        uint32_t slot = a->children;
+        const orr__call *c = (orr__call *)ex->calls.items + slot;
+        bool ends_itself = a->is_expired && c->inherited_ns != 0;
+        leave_parent(ex, slot);
+        if (!ends_itself)
+            (void)give_up(ex, slot, "the call that made it was given up");
+    }
+}
+
+int orr_executor_is_abandoned(orr_executor *ex, uint32_t call)
+{
+    const orr__active *a = orr__active_at(ex, call);
+    return a != NULL && a->is_abandoned;
+}
+
+size_t orr_executor_sender(orr_executor *ex, uint32_t call, char *out,
+                           size_t size)
+{
+    const orr__active *a = orr__active_at(ex, call);
+    const orr_msg *m = a != NULL ? a->msg : NULL;
+    out[0] = 0;
+    if (call == 0)
+        m = ex->current;
+    if (m == NULL)
+        return 0;
+    if (m->link != 0 && m->origin == ex) {
+        const orr_link *l = orr__link_at(ex, m->link);
+        snprintf(out, size, "%s",
+                 l != NULL && l->peer != NULL ? l->peer
+                                              : "a closed connection");
+    } else if (m->link != 0) {
+        snprintf(out, size, "a connection of executor %u", m->origin->number);
+    } else {
+        const orr__call *c = m->origin == ex && m->kind == ORR_FRAME_ASK
+                                 ? orr__call_at(ex, m->call_slot)
+                                 : NULL;
+        const orr__active *items = ex->actives.items;
+        if (c != NULL && c->parent != 0)
+            snprintf(out, size, "endpoint %s", items[c->parent].endpoint->name);
+        else
+            snprintf(out, size, "executor %u", m->origin->number);
+    }
+    return strlen(out);
 }
 
 /* Gives the message of an active call and forgets it; NULL when unknown. */
@@ -376,6 +476,12 @@ orr_msg *orr__active_take(orr_executor *ex, uint32_t handle, bool *abandoned)
         return NULL;
     orr_msg *m = a->msg;
     *abandoned = a->is_abandoned;
+    while (a->children != 0) /* they go on alone */
+        leave_parent(ex, a->children);
+    if (handle == ex->current_call) {
+        ex->current = NULL;
+        ex->current_call = 0;
+    }
     if (a->prev != 0)
         items[a->prev].next = a->next;
     else
@@ -451,6 +557,13 @@ static int answer(orr_executor *ex, uint32_t call, int32_t status,
                   uint16_t flags, orr_msg *body)
 {
     bool abandoned;
+    const orr__active *a = orr__active_at(ex, call);
+    if (a != NULL) {
+        orr__stats_answered(ex, call, a, status);
+        if (a->msg->trace != 0)
+            orr__trace_ended(ex, a->endpoint, a->msg, a->taken_ns,
+                             a->is_abandoned ? ORR_CANCELLED : status);
+    }
     orr_msg *m = orr__active_take(ex, call, &abandoned);
     if (m == NULL || abandoned) {
         if (m != NULL)

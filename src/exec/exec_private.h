@@ -6,6 +6,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
 #include "orrery/exec.h"
 
 /* Kinds of messages beyond those of frames; they never leave the process. */
@@ -41,6 +45,8 @@ typedef enum orr__role {
 } orr__role;
 
 typedef struct orr__endpoint orr__endpoint;
+typedef struct orr__stats orr__stats;
+typedef struct orr__method_stats orr__method_stats;
 
 /* What endpoints of one class have in common; shared, counted, under the
  * service's lock. Its content never changes. */
@@ -73,7 +79,10 @@ struct orr_msg {
     orr_executor *origin;
     orr_service *service;
     uint64_t deadline_ns; /* 0 = none */
-    uint64_t enqueued_ns;
+    uint64_t enqueued_ns; /* when it was posted, or came to the mailbox */
+    uint64_t trace;       /* 0 = not traced */
+    uint64_t parent_span; /* of the handler that sent it, 0 = none */
+    uint64_t span;        /* of the handler that has it */
     orr_token token;
     orr_buf body;
 };
@@ -107,7 +116,16 @@ struct orr__endpoint {
     _Atomic uint64_t expired;
     _Atomic uint64_t running_since_ns;
     _Atomic uint32_t running_method;
-    uint32_t active; /* head of the calls taken and not answered */
+    /* On their way through the inbox of the executor: posted by any thread,
+     * received by the owner; posted_ns is when the first one since the inbox
+     * was last taken (posted_turn) came. */
+    _Atomic uint64_t posted;
+    _Atomic uint64_t received;
+    _Atomic uint64_t posted_ns;
+    _Atomic uint64_t posted_turn;
+    _Atomic(orr__stats *) stats; /* by the owner; replaced under the lock */
+    orr__method_stats *retired;  /* lock; see orr_service_method_reset */
+    uint32_t active;             /* head of the calls taken and not answered */
     bool is_ready;
     uint32_t quota;
     orr__endpoint *ready_next;
@@ -124,7 +142,9 @@ struct orr_service {
     orr__description *descriptions; /* lock */
     char *roles[ORR__ROLES];        /* lock; NULL below ORR__ROLE_FIRST */
     _Atomic int requires_tls;
-    uint32_t free_head; /* lock; chained by hash_next */
+    uint32_t stats_tables;  /* lock */
+    _Atomic int stats_full; /* no table can be made now */
+    uint32_t free_head;     /* lock; chained by hash_next */
     uint32_t next_incarnation;
     uint32_t buckets[ORR__BUCKETS];
 };
@@ -151,6 +171,10 @@ typedef struct orr__call {
     uint32_t incarnation;
     uint32_t method;
     uint64_t started_ns;
+    uint64_t inherited_ns; /* its time limit when that is the parent's rest */
+    uint32_t parent;       /* index of the active call that made it, 0 = none */
+    uint32_t kin_next;     /* others of the same parent */
+    uint32_t kin_prev;
     char *address;   /* of a resolve; owned */
     orr_token token; /* of a resolve */
     bool has_token;
@@ -164,7 +188,9 @@ typedef struct orr__active {
     orr_msg *msg;
     orr__endpoint *endpoint;
     uint64_t taken_ns;
+    uint32_t children; /* head of the calls that it made and that wait */
     bool is_abandoned;
+    bool is_expired; /* abandoned because the caller's time was over */
 } orr__active;
 
 typedef struct orr__timer {
@@ -206,6 +232,28 @@ typedef struct orr__table {
     uint32_t used;
 } orr__table;
 
+/* Counts of times by size: four buckets an octave from 64 ns on, so a value is
+ * known to 12.5 %. One thread writes, any reads. */
+enum { ORR__HISTOGRAM = 128 };
+typedef struct orr__histogram {
+    _Atomic uint64_t max_ns;
+    _Atomic uint64_t counts[ORR__HISTOGRAM];
+} orr__histogram;
+
+/* What runs between two orr_executor_next, for the statistics. */
+typedef struct orr__slice {
+    orr__method_stats *stats; /* NULL = nothing that is measured */
+    uint64_t started_ns;
+    uint64_t taken_ns; /* of the call; handler time counts from here */
+    bool is_done;      /* answered, or a tell */
+} orr__slice;
+
+/* Tables of an executor as of its last flush. */
+typedef struct orr__seen {
+    _Atomic uint32_t endpoints, calls, active, timers, links;
+    _Atomic uint64_t dropped;
+} orr__seen;
+
 struct orr_executor {
     orr_driver driver;
     uint32_t number;
@@ -219,9 +267,23 @@ struct orr_executor {
     pthread_mutex_t wake_lock; /* guards is_closed against a wake */
     bool is_closed;
 
+    /* by the owner, for any thread */
+    _Atomic uint64_t turns;
+    _Atomic uint64_t turn_ns; /* when the last one began */
+    _Atomic(orr__endpoint *) running;
+    orr__seen seen;
+    orr__histogram lag;       /* from when a turn was wanted to when it began */
+    orr_executor *alive_next; /* alive_lock */
+
     /* owner */
     uint64_t now_ns;
     bool now_is_fresh;
+    uint64_t base_ns; /* of orr__clock: this time was at that tick */
+    uint64_t base_tick;
+    uint64_t tick_scale; /* 2^32 ns a tick; 0 = ticks are not used */
+    orr__slice slice;
+    orr_msg *current; /* what runs now was caused by this message, or NULL */
+    uint32_t current_call; /* its handle when it is an ask */
     uint64_t batch_end_ns;
     uint32_t batch_left;
     orr__table calls;
@@ -241,7 +303,6 @@ struct orr_executor {
     uint32_t fired_len, fired_pos, fired_cap;
     orr__endpoint *ready_head;
     orr__endpoint *ready_tail;
-    orr__endpoint *running;
     orr_msg *lent; /* body of the last event */
     orr_link *dirty;
     orr_msg *free_msgs;
@@ -348,6 +409,12 @@ void orr__call_set_link(orr_executor *ex, uint32_t slot, orr_link *l);
 void orr__call_expired(orr_executor *ex, uint32_t slot);
 void orr__on_reply(orr_executor *ex, orr_msg *m);
 uint32_t orr__active_new(orr_executor *ex, orr__endpoint *ep, orr_msg *m);
+/* NULL when it was answered. */
+orr__active *orr__active_at(orr_executor *ex, uint32_t handle);
+/* Cancels the calls that it made. */
+void orr__active_cancel_children(orr_executor *ex, uint32_t handle);
+/* call made by what runs now. */
+void orr__call_set_parent(orr_executor *ex, uint32_t slot);
 orr_msg *orr__active_take(orr_executor *ex, uint32_t handle, bool *abandoned);
 void orr__route_reply(orr_executor *ex, orr_msg *m);
 
@@ -356,17 +423,81 @@ orr_link *orr__link_at(orr_executor *ex, uint32_t number);
 int orr__link_send(orr_executor *ex, orr_link *l, const orr_header *h,
                    orr_buf *body);
 
+/* executor.c: shows its tables to other threads. */
+void orr__executor_see(orr_executor *ex);
+
+/* stats.c */
+void orr__histogram_add(orr__histogram *h, uint64_t ns);
+void orr__histogram_read(const orr__histogram *h, orr_latency *out);
+/* A message of ep is taken: a slice begins. */
+void orr__stats_taken(orr_executor *ex, orr__endpoint *ep, const orr_msg *m,
+                      uint64_t now_ns);
+/* Ends the slice; answers the time, or 0 when there was none. */
+uint64_t orr__stats_slice_end(orr_executor *ex);
+void orr__stats_answered(orr_executor *ex, uint32_t handle,
+                         const orr__active *a, int32_t status);
+/* Goes on with a handler that waited. */
+void orr__stats_resumed(orr_executor *ex, const orr__active *a,
+                        uint64_t now_ns);
+void orr__stats_refused(orr__endpoint *ep, uint32_t method);
+void orr__stats_expired(orr__endpoint *ep, uint32_t method);
+/* Forgets all of an endpoint; lock held. */
+void orr__stats_clear(orr_executor *ex, orr__endpoint *ep);
+/* Posts a message to the endpoint's executor, counted as waiting there. False:
+ * it has ended; m is still the caller's. */
+bool orr__post_to(orr_executor *from, orr__endpoint *ep, orr_executor *to,
+                  orr_msg *m);
+void orr__method_name(const orr__description *d, uint32_t method, char *out,
+                      size_t size);
+/* Lets ticks tell the time between two readings of the clock. */
+void orr__clock_base(orr_executor *ex);
+
+/* trace.c */
+extern _Atomic int orr__tracing;
+/* Gives m the trace of what runs now, or a new one. */
+void orr__trace_send(orr_executor *ex, orr_msg *m);
+void orr__trace_taken(orr_executor *ex, orr__endpoint *ep, orr_msg *m);
+void orr__trace_ended(orr_executor *ex, const orr__endpoint *ep,
+                      const orr_msg *m, uint64_t taken_ns, int32_t status);
+/* The bytes in front of a traced body. */
+int orr__trace_write(const orr_msg *m, orr_buf *out);
+int orr__trace_read(orr_msg *m);
+
 /* Error bodies: {code = name, message = text}. */
 int orr__pack_error(orr_buf *body, int code, const char *text);
 
-/* The time, read at most once an event. */
+/* The time, read at most once an event. It never goes back, also when ticks
+ * were a little ahead. */
 static inline uint64_t orr__now(orr_executor *ex)
 {
     if (!ex->now_is_fresh) {
-        ex->now_ns = ex->driver.now_ns(ex->driver.ctx);
+        uint64_t now = ex->driver.now_ns(ex->driver.ctx);
+        ex->now_ns = now > ex->now_ns ? now : ex->now_ns;
         ex->now_is_fresh = true;
     }
     return ex->now_ns;
+}
+
+/* The time for what happens all the time: ticks since the last turn, less than
+ * half the price of the clock and a little behind it. */
+static inline uint64_t orr__clock(orr_executor *ex)
+{
+#if defined(__x86_64__)
+    if (ex->tick_scale != 0) {
+        uint64_t ticks = __rdtsc() - ex->base_tick;
+        if (ticks <= UINT32_MAX) {
+            uint64_t now = ex->base_ns + (ticks * ex->tick_scale >> 32);
+            return now > ex->now_ns ? now : ex->now_ns;
+        }
+    }
+#endif
+    ex->now_is_fresh = false;
+    return orr__now(ex);
+}
+
+static inline uint64_t orr__since(uint64_t now_ns, uint64_t then_ns)
+{
+    return now_ns > then_ns ? now_ns - then_ns : 0;
 }
 
 #endif

@@ -12,6 +12,7 @@
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static orr_executor *pool;
 static uint32_t alive;
+static orr_executor *alive_list; /* pool_lock */
 
 static void free_list(orr_executor *ex, orr_msg *m)
 {
@@ -58,11 +59,32 @@ orr_executor *orr_executor_new(const orr_driver *d, uint32_t number,
     orr_chance_seed(&ex->chance, seed);
     ex->armed_ns = UINT64_MAX;
     ex->now_is_fresh = false;
+    ex->now_ns = 0;
+    ex->tick_scale = 0;
+    ex->slice = (orr__slice){0};
+    ex->current = NULL;
+    ex->current_call = 0;
+    memset(&ex->lag, 0, sizeof ex->lag);
+    memset(&ex->seen, 0, sizeof ex->seen);
     atomic_store(&ex->events, 0);
     atomic_store(&ex->wakeups, 0);
     ex->dropped = 0;
     orr_executor_turn(ex);
+    pthread_mutex_lock(&pool_lock);
+    ex->alive_next = alive_list;
+    alive_list = ex;
+    pthread_mutex_unlock(&pool_lock);
     return ex;
+}
+
+static void leave_alive_list(orr_executor *ex)
+{
+    pthread_mutex_lock(&pool_lock);
+    orr_executor **at = &alive_list;
+    while (*at != ex)
+        at = &(*at)->alive_next;
+    *at = ex->alive_next;
+    pthread_mutex_unlock(&pool_lock);
 }
 
 /* Frees what a table's items own; the tables keep their generations. */
@@ -126,8 +148,12 @@ void orr_executor_free(orr_executor *ex)
 {
     if (ex == NULL)
         return;
+    leave_alive_list(ex);
     orr__msg_free(ex, ex->lent);
     ex->lent = NULL;
+    ex->slice = (orr__slice){0};
+    ex->current = NULL;
+    ex->current_call = 0;
     end_calls(ex);
     free_list(ex, ex->done.head);
     free_list(ex, ex->cancels.head);
@@ -137,7 +163,7 @@ void orr_executor_free(orr_executor *ex)
     ex->heap_len = 0;
     ex->fired_len = ex->fired_pos = 0;
     ex->dirty = NULL;
-    ex->running = NULL;
+    atomic_store(&ex->running, NULL);
     pthread_mutex_lock(&ex->wake_lock);
     ex->is_closed = true;
     pthread_mutex_unlock(&ex->wake_lock);
@@ -186,18 +212,83 @@ void *orr_executor_driver_ctx(orr_executor *ex)
     return ex->driver.ctx;
 }
 
-void orr_executor_info_get(orr_executor *ex, orr_executor_info *out)
+static void read_seen(orr_executor *ex, orr_executor_info *out)
 {
     memset(out, 0, sizeof *out);
     out->number = ex->number;
-    out->endpoints = ex->endpoints;
-    out->calls = ex->calls.used;
-    out->active = ex->actives.used;
-    out->timers = ex->timers.used;
-    out->links = ex->links.used;
+    out->endpoints = atomic_load(&ex->seen.endpoints);
+    out->calls = atomic_load(&ex->seen.calls);
+    out->active = atomic_load(&ex->seen.active);
+    out->timers = atomic_load(&ex->seen.timers);
+    out->links = atomic_load(&ex->seen.links);
+    out->dropped = atomic_load(&ex->seen.dropped);
     out->events = atomic_load(&ex->events);
     out->wakeups = atomic_load(&ex->wakeups);
-    out->dropped = ex->dropped;
+    out->turns = atomic_load(&ex->turns);
+    if (!atomic_load(&ex->sleeping))
+        out->busy_ns = orr__since(ex->driver.now_ns(ex->driver.ctx),
+                                  atomic_load(&ex->turn_ns));
+    orr__histogram_read(&ex->lag, &out->lag);
+}
+
+void orr__executor_see(orr_executor *ex)
+{
+    orr__seen *seen = &ex->seen;
+    atomic_store_explicit(&seen->endpoints, ex->endpoints,
+                          memory_order_relaxed);
+    atomic_store_explicit(&seen->calls, ex->calls.used, memory_order_relaxed);
+    atomic_store_explicit(&seen->active, ex->actives.used,
+                          memory_order_relaxed);
+    atomic_store_explicit(&seen->timers, ex->timers.used, memory_order_relaxed);
+    atomic_store_explicit(&seen->links, ex->links.used, memory_order_relaxed);
+    atomic_store_explicit(&seen->dropped, ex->dropped, memory_order_relaxed);
+}
+
+void orr_executor_info_get(orr_executor *ex, orr_executor_info *out)
+{
+    orr__executor_see(ex);
+    read_seen(ex, out);
+}
+
+uint32_t orr_executors(uint32_t after, orr_executor_info *out, uint32_t max)
+{
+    uint32_t n = 0;
+    pthread_mutex_lock(&pool_lock);
+    while (n < max) {
+        orr_executor *next = NULL;
+        for (orr_executor *ex = alive_list; ex != NULL; ex = ex->alive_next)
+            if (ex->number > after &&
+                (next == NULL || ex->number < next->number))
+                next = ex;
+        if (next == NULL)
+            break;
+        after = next->number;
+        read_seen(next, &out[n++]);
+    }
+    pthread_mutex_unlock(&pool_lock);
+    return n;
+}
+
+void orr_executor_running(orr_executor *ex, orr_running *out)
+{
+    memset(out, 0, sizeof *out);
+    out->progress = atomic_load(&ex->events) + atomic_load(&ex->turns);
+    out->sleeps = atomic_load(&ex->sleeping);
+    out->method = ORR__NONE;
+    orr__endpoint *ep = atomic_load(&ex->running);
+    if (ep == NULL)
+        return;
+    pthread_mutex_lock(&ep->service->lock);
+    if (ep->name != NULL && ep->description != NULL) {
+        snprintf(out->endpoint, sizeof out->endpoint, "%s", ep->name);
+        snprintf(out->gateways, sizeof out->gateways, "%s",
+                 ep->description->gateways);
+        out->method = atomic_load(&ep->running_method);
+        out->since_ns = atomic_load(&ep->running_since_ns);
+        orr__method_name(ep->description, out->method, out->name,
+                         sizeof out->name);
+    }
+    pthread_mutex_unlock(&ep->service->lock);
 }
 
 /* Thread: any. The flag is cleared by who wakes, so that of many posts to a
@@ -240,11 +331,21 @@ int orr_executor_ready(orr_executor *ex)
 
 /* --- turns ---------------------------------------------------------------- */
 
+static void count_received(const orr_msg *m)
+{
+    orr__endpoint *ep = orr__endpoint_at(m->service, m->endpoint);
+    uint64_t n = atomic_load_explicit(&ep->received, memory_order_relaxed);
+    atomic_store_explicit(&ep->received, n + 1, memory_order_relaxed);
+}
+
 static void receive(orr_executor *ex, orr_msg *m)
 {
     switch (m->kind) {
     case ORR_FRAME_ASK:
     case ORR_FRAME_TELL:
+        count_received(m);
+        orr__deliver(ex, m);
+        break;
     case ORR__MSG_RUN: orr__deliver(ex, m); break;
     case ORR_FRAME_REPLY: orr__on_reply(ex, m); break;
     case ORR__MSG_REPLY_OUT: orr__route_reply(ex, m); break;
@@ -253,10 +354,12 @@ static void receive(orr_executor *ex, orr_msg *m)
     }
 }
 
-static void take_inbox(orr_executor *ex)
+/* Answers since when a turn was wanted for it; now when nobody did. */
+static uint64_t take_inbox(orr_executor *ex)
 {
+    uint64_t wanted_ns = ex->now_ns;
     if (atomic_load_explicit(&ex->inbox, memory_order_relaxed) == NULL)
-        return;
+        return wanted_ns;
     orr_msg *stack =
         atomic_exchange_explicit(&ex->inbox, NULL, memory_order_acquire);
     orr_msg *list = NULL;
@@ -266,11 +369,14 @@ static void take_inbox(orr_executor *ex)
         list = stack;
         stack = next;
     }
+    if (list->enqueued_ns != 0 && list->enqueued_ns < wanted_ns)
+        wanted_ns = list->enqueued_ns;
     while (list != NULL) {
         orr_msg *next = list->next;
         receive(ex, list);
         list = next;
     }
+    return wanted_ns;
 }
 
 static void fire(orr_executor *ex, uint32_t index)
@@ -312,19 +418,83 @@ void orr_executor_turn(orr_executor *ex)
 {
     ex->now_is_fresh = false;
     uint64_t now = orr__now(ex);
+    uint64_t turns = atomic_load_explicit(&ex->turns, memory_order_relaxed);
+    orr__clock_base(ex);
+    atomic_store_explicit(&ex->turn_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&ex->turns, turns + 1, memory_order_relaxed);
     ex->batch_end_ns = now + ORR_BATCH_NS;
     ex->batch_left = ORR_BATCH_MAX;
-    take_inbox(ex);
+    uint64_t wanted = take_inbox(ex);
+    if (ex->heap_len > 0 && ex->heap[0].at_ns < wanted)
+        wanted = ex->heap[0].at_ns;
+    if (wanted < now)
+        orr__histogram_add(&ex->lag, now - wanted);
     expire(ex);
 }
 
 static void stop_running(orr_executor *ex)
 {
-    if (ex->running == NULL)
+    orr__endpoint *ep =
+        atomic_load_explicit(&ex->running, memory_order_relaxed);
+    if (ep == NULL)
         return;
-    atomic_store_explicit(&ex->running->running_since_ns, 0,
-                          memory_order_relaxed);
-    ex->running = NULL;
+    atomic_store_explicit(&ep->running_since_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&ex->running, NULL, memory_order_relaxed);
+}
+
+static void set_running(orr_executor *ex, orr__endpoint *ep, uint32_t method,
+                        uint64_t now_ns)
+{
+    atomic_store_explicit(&ep->running_method, method, memory_order_relaxed);
+    atomic_store_explicit(&ep->running_since_ns, now_ns, memory_order_relaxed);
+    atomic_store_explicit(&ex->running, ep, memory_order_relaxed);
+}
+
+/* What ran is over. Answers the time when it was read for that, else 0. */
+static uint64_t leave(orr_executor *ex)
+{
+    orr__endpoint *ep =
+        atomic_load_explicit(&ex->running, memory_order_relaxed);
+    const orr_msg *m = ex->current;
+    if (m != NULL && m->trace != 0 && m->kind == ORR_FRAME_TELL && ep != NULL)
+        orr__trace_ended(ex, ep, m, ex->slice.taken_ns, ORR_OK);
+    uint64_t now = orr__stats_slice_end(ex);
+    ex->current = NULL;
+    ex->current_call = 0;
+    stop_running(ex);
+    return now;
+}
+
+int orr_executor_enter(orr_executor *ex, uint32_t call)
+{
+    leave(ex);
+    if (call == 0)
+        return ORR_OK;
+    orr__active *a = orr__active_at(ex, call);
+    if (a == NULL)
+        return ORR_ENOENT;
+    uint64_t now = orr__clock(ex);
+    orr__stats_resumed(ex, a, now);
+    ex->current = a->msg;
+    ex->current_call = call;
+    set_running(ex, a->endpoint, a->msg->method, now);
+    return ORR_OK;
+}
+
+int orr_executor_remaining(orr_executor *ex, uint64_t *remaining_ns)
+{
+    if (ex->current == NULL || ex->current->deadline_ns == 0)
+        return ORR_ENOENT;
+    ex->now_is_fresh = false;
+    *remaining_ns = orr__since(ex->current->deadline_ns, orr__now(ex));
+    return ORR_OK;
+}
+
+/* Of a call that inherited its time limit, in whole ms, at least 1; else 0. */
+static uint32_t limit_ms(const orr__call *c)
+{
+    uint64_t ms = (c->inherited_ns + 500000u) / 1000000u;
+    return c->inherited_ns != 0 && ms == 0 ? 1 : (uint32_t)ms;
 }
 
 static bool next_failed(orr_executor *ex, orr_event *e)
@@ -338,6 +508,7 @@ static bool next_failed(orr_executor *ex, orr_event *e)
     e->kind = ORR_EVENT_REPLY;
     e->call = slot;
     e->status = c->status;
+    e->limit_ms = limit_ms(c);
     orr__call_free(ex, slot);
     return true;
 }
@@ -347,6 +518,7 @@ static bool next_reply(orr_executor *ex, orr_event *e)
     orr_msg *m = orr__queue_pop(&ex->done);
     if (m == NULL)
         return false;
+    e->limit_ms = limit_ms((orr__call *)ex->calls.items + m->call_slot);
     orr__call_free(ex, m->call_slot);
     e->kind = ORR_EVENT_REPLY;
     e->call = m->call_slot;
@@ -379,16 +551,22 @@ static bool next_timer(orr_executor *ex, orr_event *e)
 
 static bool next_cancel(orr_executor *ex, orr_event *e)
 {
-    orr_msg *m = orr__queue_pop(&ex->cancels);
-    if (m == NULL)
-        return false;
-    e->kind = ORR_EVENT_CANCEL;
-    e->call = m->method;
-    orr__msg_free(ex, m);
-    return true;
+    orr_msg *m;
+    while ((m = orr__queue_pop(&ex->cancels)) != NULL) {
+        uint32_t call = m->method;
+        orr__msg_free(ex, m);
+        if (orr__active_at(ex, call) == NULL)
+            continue; /* answered meanwhile */
+        orr__active_cancel_children(ex, call);
+        e->kind = ORR_EVENT_CANCEL;
+        e->call = call;
+        return true;
+    }
+    return false;
 }
 
-static bool next_message(orr_executor *ex, orr_event *e)
+/* now_ns: 0 = not read yet. */
+static bool next_message(orr_executor *ex, orr_event *e, uint64_t now_ns)
 {
     orr__endpoint *ep;
     orr_msg *m;
@@ -399,7 +577,15 @@ static bool next_message(orr_executor *ex, orr_event *e)
             e->kind = ORR_EVENT_RUN;
             e->call = m->method;
             orr__msg_free(ex, m);
+            now_ns = ex->now_ns;
         } else {
+            if (now_ns == 0)
+                now_ns = orr__clock(ex);
+            orr__stats_taken(ex, ep, m, now_ns);
+            if (m->trace != 0 ||
+                atomic_load_explicit(&orr__tracing, memory_order_relaxed))
+                orr__trace_taken(ex, ep, m);
+            ex->current = m;
             e->kind = ORR_EVENT_CALL;
             e->method = m->method;
             e->flags = m->flags;
@@ -409,23 +595,23 @@ static bool next_message(orr_executor *ex, orr_event *e)
                 e->call = orr__active_new(ex, ep, m);
                 if (e->call == 0) {
                     e->kind = ORR_EVENT_NONE;
+                    ex->slice.stats = NULL;
+                    ex->current = NULL;
                     orr__fail(ex, m, ORR_OVERLOADED,
                               "too many calls wait for an answer of %s",
                               ep->name);
                     continue;
                 }
+                ex->current_call = e->call;
             } else {
                 ex->lent = m;
             }
         }
-        ex->running = ep;
         uint64_t handled =
             atomic_load_explicit(&ep->handled, memory_order_relaxed);
         atomic_store_explicit(&ep->handled, handled + 1, memory_order_relaxed);
-        atomic_store_explicit(&ep->running_method, e->method,
-                              memory_order_relaxed);
-        atomic_store_explicit(&ep->running_since_ns, ex->now_ns,
-                              memory_order_relaxed);
+        set_running(ex, ep, e->kind == ORR_EVENT_RUN ? ORR__NONE : e->method,
+                    now_ns);
         return true;
     }
     return false;
@@ -444,18 +630,18 @@ static bool is_batch_over(orr_executor *ex)
 
 void orr_executor_next(orr_executor *ex, orr_event *e)
 {
+    uint64_t now = leave(ex);
     if (ex->lent != NULL) {
         orr__msg_free(ex, ex->lent);
         ex->lent = NULL;
     }
-    stop_running(ex);
     memset(e, 0, sizeof *e);
     if (is_batch_over(ex))
         return;
     /* What runs now may take long: the next who needs the time reads it. */
     ex->now_is_fresh = false;
     if (next_failed(ex, e) || next_reply(ex, e) || next_timer(ex, e) ||
-        next_cancel(ex, e) || next_message(ex, e)) {
+        next_cancel(ex, e) || next_message(ex, e, now)) {
         uint64_t events =
             atomic_load_explicit(&ex->events, memory_order_relaxed);
         atomic_store_explicit(&ex->events, events + 1, memory_order_relaxed);

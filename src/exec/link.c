@@ -101,6 +101,7 @@ void orr_executor_flush(orr_executor *ex)
         ex->armed_ns = first;
         ex->driver.arm(ex->driver.ctx, first);
     }
+    orr__executor_see(ex);
     /* The owner may do other things before the next turn. */
     ex->now_is_fresh = false;
 }
@@ -145,7 +146,9 @@ static void to_endpoint(orr_executor *ex, orr_msg *m)
 {
     orr__endpoint *ep = orr__endpoint_at(m->service, m->endpoint);
     orr_executor *to = ep == NULL ? NULL : atomic_load(&ep->executor);
-    if (to != NULL && to != ex && orr__post(to, m))
+    if (to != NULL && to != ex &&
+        (m->kind == ORR_FRAME_CANCEL ? orr__post(to, m)
+                                     : orr__post_to(ex, ep, to, m)))
         return;
     if (m->kind == ORR_FRAME_CANCEL)
         orr__cancel_here(ex, m);
@@ -217,6 +220,11 @@ static int receive(orr_executor *ex, orr_link *l, const orr_header *h,
     orr_msg *m = message_of(ex, l, h, body, whole);
     if (m == NULL)
         return ORR_ENOMEM;
+    if ((m->flags & ORR_FLAG_TRACE) != 0 && m->kind != ORR_FRAME_CANCEL &&
+        orr__trace_read(m) != ORR_OK) {
+        orr__msg_free(ex, m);
+        return ORR_EPROTO;
+    }
     to_endpoint(ex, m);
     return ORR_OK;
 }

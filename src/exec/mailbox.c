@@ -145,13 +145,15 @@ void orr__deliver(orr_executor *ex, orr_msg *m)
         atomic_load_explicit(&ep->depth[lane], memory_order_relaxed);
     if (depth >= ep->capacity[lane] && !is_run) {
         atomic_fetch_add_explicit(&ep->refused, 1, memory_order_relaxed);
+        orr__stats_refused(ep, m->method);
         orr__fail(ex, m, ORR_OVERLOADED,
                   "the mailbox of %s is full: %u messages wait", ep->name,
                   depth);
         return;
     }
     m->lane = (uint8_t)lane;
-    m->enqueued_ns = ex->now_ns;
+    if (m->enqueued_ns == 0)
+        m->enqueued_ns = orr__now(ex);
     bool was_empty = ep->lanes[0].head == NULL && ep->lanes[1].head == NULL;
     orr__queue_push(&ep->lanes[lane], m);
     add_depth(ep, lane, 1);
@@ -203,11 +205,12 @@ static bool may_run(orr_executor *ex, orr__endpoint *ep, orr_msg *m)
         return true;
     if (m->deadline_ns != 0 && m->deadline_ns <= ex->now_ns) {
         atomic_fetch_add_explicit(&ep->expired, 1, memory_order_relaxed);
-        orr__fail(
-            ex, m, ORR_EXPIRED_IN_QUEUE,
-            "waited %llu ms in the mailbox of %s and expired there",
-            (unsigned long long)((ex->now_ns - m->enqueued_ns) / 1000000u),
-            ep->name);
+        orr__stats_expired(ep, m->method);
+        orr__fail(ex, m, ORR_EXPIRED_IN_QUEUE,
+                  "waited %llu ms in the mailbox of %s and expired there",
+                  (unsigned long long)(orr__since(ex->now_ns, m->enqueued_ns) /
+                                       1000000u),
+                  ep->name);
         return false;
     }
     if (atomic_load_explicit(&ep->state, memory_order_relaxed) ==
@@ -320,6 +323,7 @@ static void cancel_queued(orr_executor *ex, orr__endpoint *ep, orr_msg *m,
         return;
     }
     atomic_fetch_add_explicit(&ep->expired, 1, memory_order_relaxed);
+    orr__stats_expired(ep, m->method);
     orr__fail(ex, m, ORR_EXPIRED_IN_QUEUE,
               "waited %llu ms in the mailbox of %s, %u in line",
               (unsigned long long)((orr__now(ex) - m->enqueued_ns) / 1000000u),
@@ -334,8 +338,9 @@ static void cancel_active(orr_executor *ex, orr__endpoint *ep, orr_msg *cancel)
         if (a->is_abandoned || !is_call_of(a->msg, cancel))
             continue;
         a->is_abandoned = true;
+        a->is_expired = (cancel->flags & ORR_FLAG_PROBE) != 0;
         if ((cancel->flags & ORR_FLAG_PROBE) != 0) {
-            uint64_t ran = orr__now(ex) - a->taken_ns;
+            uint64_t ran = orr__since(orr__now(ex), a->taken_ns);
             uint32_t method = a->msg->method;
             cancel->kind = ORR_FRAME_ASK; /* so that fail answers it */
             cancel->method = orr__handle(i, a->generation);

@@ -112,7 +112,7 @@ static int send_local(orr_executor *ex, orr_msg *m)
     }
     if (to == ex) {
         orr__deliver(ex, m);
-    } else if (!orr__post(to, m)) {
+    } else if (!orr__post_to(ex, ep, to, m)) {
         orr__fail(ex, m, ORR_UNREACHABLE, "the endpoint's executor has ended");
         return ORR_UNREACHABLE;
     }
@@ -135,6 +135,20 @@ static void fill_header(orr_header *h, const orr_msg *m, uint64_t budget_ns)
         h->budget_us = budget_ns / 1000u + 1;
 }
 
+/* Sends m, with its trace in front of the body when it has one. */
+static int send_traced(orr_executor *ex, orr_link *l, orr_header *h, orr_msg *m)
+{
+    if (m->trace == 0)
+        return orr__link_send(ex, l, h, &m->body);
+    orr_buf body = {0};
+    int code = orr__trace_write(m, &body);
+    h->flags |= ORR_FLAG_TRACE;
+    if (code == ORR_OK)
+        code = orr__link_send(ex, l, h, &body);
+    orr_buf_free(&body);
+    return code;
+}
+
 static void ask_remote(orr_executor *ex, orr__target *t, orr_msg *m,
                        uint64_t timeout_ns)
 {
@@ -148,7 +162,7 @@ static void ask_remote(orr_executor *ex, orr__target *t, orr_msg *m,
     orr_header h;
     fill_header(&h, m, timeout_ns);
     orr__call_set_link(ex, slot, l);
-    int code = orr__link_send(ex, l, &h, &m->body);
+    int code = send_traced(ex, l, &h, m);
     if (code == ORR_TOO_LARGE)
         orr__call_fail(ex, slot, code,
                        "the arguments have %zu bytes, the limit is %u",
@@ -160,11 +174,59 @@ static void ask_remote(orr_executor *ex, orr__target *t, orr_msg *m,
                            : "the connection is closed");
 }
 
+static bool is_traced(const orr_executor *ex)
+{
+    return ex->current != NULL
+               ? ex->current->trace != 0
+               : atomic_load_explicit(&orr__tracing, memory_order_relaxed) != 0;
+}
+
+/* What is left of the call being served, if that is less than timeout_ns (0 =
+ * for ever); at least 1. Otherwise 0. */
+static uint64_t rest_of(orr_executor *ex, const orr__active *parent,
+                        uint64_t timeout_ns)
+{
+    uint64_t deadline = parent->msg->deadline_ns;
+    if (deadline == 0)
+        return 0;
+    uint64_t rest = orr__since(deadline, orr__clock(ex));
+    if (timeout_ns != 0 && timeout_ns <= rest)
+        return 0;
+    return rest == 0 ? 1 : rest;
+}
+
+/* Work for a caller that has gone is not begun: the call ends here. */
+static bool may_begin(orr_executor *ex, const orr__active *parent,
+                      uint32_t slot, uint64_t inherited_ns)
+{
+    orr__call *c = (orr__call *)ex->calls.items + slot;
+    c->inherited_ns = inherited_ns;
+    if (parent->is_abandoned && inherited_ns != 1) {
+        orr__call_fail(ex, slot, ORR_CANCELLED,
+                       "the call that makes it was given up");
+        return false;
+    }
+    if (inherited_ns == 1) {
+        orr__call_fail(ex, slot, ORR_EXPIRED_UNSENT,
+                       "no time was left of the call that makes it");
+        return false;
+    }
+    orr__call_set_parent(ex, slot);
+    return true;
+}
+
 int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
                      orr_msg *m, uint64_t timeout_ns, uint32_t flags,
                      uint32_t *slot)
 {
     orr__target *t = target_at(ex, target);
+    uint64_t inherited = 0;
+    const orr__active *parent = NULL;
+    if (ex->current_call != 0 && (flags & ORR_ASK_OWN) == 0) {
+        parent = orr__active_at(ex, ex->current_call);
+        inherited = rest_of(ex, parent, timeout_ns);
+        timeout_ns = inherited != 0 ? inherited : timeout_ns;
+    }
     int code = t == NULL ? ORR_EINVAL : orr__call_new(ex, timeout_ns, slot);
     if (code != ORR_OK) {
         orr__msg_free(ex, m);
@@ -178,6 +240,12 @@ int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
     address_message(ex, m, t, ORR_FRAME_ASK, method, flags & SENDER_FLAGS);
     m->call_slot = *slot;
     m->call_generation = c->generation;
+    if (parent != NULL && !may_begin(ex, parent, *slot, inherited)) {
+        orr__msg_free(ex, m);
+        return ORR_OK;
+    }
+    if (is_traced(ex))
+        orr__trace_send(ex, m);
     if (t->is_remote) {
         ask_remote(ex, t, m, timeout_ns);
         orr__msg_free(ex, m);
@@ -196,7 +264,7 @@ static int tell_remote(orr_executor *ex, orr__target *t, orr_msg *m)
         return ORR_UNREACHABLE;
     orr_header h;
     fill_header(&h, m, 0);
-    return orr__link_send(ex, l, &h, &m->body);
+    return send_traced(ex, l, &h, m);
 }
 
 int orr_executor_tell(orr_executor *ex, uint32_t target, uint32_t method,
@@ -208,6 +276,8 @@ int orr_executor_tell(orr_executor *ex, uint32_t target, uint32_t method,
         return ORR_EINVAL;
     }
     address_message(ex, m, t, ORR_FRAME_TELL, method, flags & SENDER_FLAGS);
+    if (is_traced(ex))
+        orr__trace_send(ex, m);
     if (!t->is_remote)
         return send_local(ex, m);
     int code = tell_remote(ex, t, m);

@@ -84,8 +84,10 @@ void orr_service_free(orr_service *s)
     uint32_t count = atomic_load(&s->count);
     for (uint32_t i = 0; i < count; i++) {
         orr__endpoint *ep = orr__endpoint_at(s, i);
-        if (ep != NULL)
+        if (ep != NULL) {
+            orr__stats_clear(NULL, ep);
             orr_free(ep->name);
+        }
         orr_free(ep);
     }
     while (s->descriptions != NULL) {
@@ -160,6 +162,15 @@ int orr_service_endpoint_info(orr_service *s, uint32_t slot, uint64_t now_ns,
     out->executor = ex == NULL ? 0 : ex->number;
     for (int i = 0; i < ORR_LANES; i++)
         out->capacity[i] = ep->capacity[i];
+    uint64_t since = atomic_load(&ep->running_since_ns);
+    if (state != ORR_ENDPOINT_GONE)
+        out->methods = ep->description->method_count;
+    if (since != 0) {
+        out->running_ns = now_ns > since ? now_ns - since : 1;
+        out->running_method = atomic_load(&ep->running_method);
+        orr__method_name(ep->description, out->running_method,
+                         out->running_name, sizeof out->running_name);
+    }
     pthread_mutex_unlock(&s->lock);
     if (state == ORR_ENDPOINT_GONE)
         return ORR_ENOENT;
@@ -172,13 +183,16 @@ int orr_service_endpoint_info(orr_service *s, uint32_t slot, uint64_t now_ns,
     out->refused = atomic_load(&ep->refused);
     out->expired = atomic_load(&ep->expired);
     uint64_t oldest = atomic_load(&ep->oldest_ns);
+    int64_t posted =
+        (int64_t)(atomic_load(&ep->posted) - atomic_load(&ep->received));
+    if (posted > 0) {
+        uint64_t first = atomic_load(&ep->posted_ns);
+        out->posted = (uint32_t)posted;
+        if (oldest == 0 || first < oldest)
+            oldest = first;
+    }
     if (oldest != 0 && oldest < now_ns)
         out->oldest_ns = now_ns - oldest;
-    uint64_t since = atomic_load(&ep->running_since_ns);
-    if (since != 0) {
-        out->running_ns = now_ns > since ? now_ns - since : 1;
-        out->running_method = atomic_load(&ep->running_method);
-    }
     return ORR_OK;
 }
 
@@ -348,6 +362,7 @@ static void settle(orr__endpoint *ep, orr_executor *ex,
     atomic_store(&ep->expired, 0);
     atomic_store(&ep->oldest_ns, 0);
     atomic_store(&ep->running_since_ns, 0);
+    atomic_store(&ep->received, atomic_load(&ep->posted));
     atomic_store(&ep->state, ORR_ENDPOINT_CREATED);
 }
 
@@ -460,8 +475,8 @@ int orr_endpoint_reset(orr_executor *ex, orr_service *s, uint32_t slot)
     atomic_store(&ep->state, ORR_ENDPOINT_CREATED);
     unready(ex, ep);
     drain(ex, ep);
-    if (ex->running == ep)
-        ex->running = NULL;
+    if (atomic_load(&ex->running) == ep)
+        atomic_store(&ex->running, NULL);
     atomic_store(&ep->running_since_ns, 0);
     atomic_store(&ep->oldest_ns, 0);
     return ORR_OK;
@@ -484,6 +499,7 @@ int orr_endpoint_close(orr_executor *ex, orr_service *s, uint32_t slot)
     atomic_store(&ep->oldest_ns, 0);
     pthread_mutex_lock(&s->lock);
     atomic_store(&ep->executor, NULL);
+    orr__stats_clear(ex, ep);
     drop_description(s, ep->description);
     ep->description = NULL;
     orr_free(ep->name);

@@ -149,8 +149,13 @@ static int push_reply(lua_State *L, const orr_event *e)
     lua_pushnumber(L, e->call);
     lua_pushnumber(L, e->status);
     int n = orr__decode(L, e->body, e->body_len, &err);
-    if (n >= 0)
+    if (n >= 0 && e->limit_ms == 0)
         return 3 + n;
+    if (n >= 0) {
+        lua_settop(L, 4);
+        lua_pushnumber(L, e->limit_ms);
+        return 5;
+    }
     lua_pop(L, 1);
     lua_pushnumber(L, ORR_EPROTO);
     lua_createtable(L, 0, 2);
@@ -473,6 +478,43 @@ static int bound_running(lua_State *L)
     return 0;
 }
 
+/* enter(call): what runs now goes on with the handler of that call */
+static int bound_enter(lua_State *L)
+{
+    int rc =
+        orr_executor_enter(executor_of(L), (uint32_t)luaL_checknumber(L, 1));
+    lua_pushboolean(L, rc == ORR_OK);
+    return 1;
+}
+
+/* remaining() -> ms of the call being served, or nil */
+static int bound_remaining(lua_State *L)
+{
+    uint64_t remaining_ns;
+    if (orr_executor_remaining(executor_of(L), &remaining_ns) != ORR_OK)
+        return 0;
+    lua_pushnumber(L, (double)remaining_ns / 1e6);
+    return 1;
+}
+
+/* abandoned(call) -> did its caller give up? */
+static int bound_abandoned(lua_State *L)
+{
+    lua_pushboolean(L, orr_executor_is_abandoned(
+                           executor_of(L), (uint32_t)luaL_checknumber(L, 1)));
+    return 1;
+}
+
+/* sender(call) -> text */
+static int bound_sender(lua_State *L)
+{
+    char text[320];
+    size_t len = orr_executor_sender(
+        executor_of(L), (uint32_t)luaL_checknumber(L, 1), text, sizeof text);
+    lua_pushlstring(L, text, len);
+    return 1;
+}
+
 static int bound_now(lua_State *L)
 {
     lua_pushnumber(L, (double)orr_executor_now_ns(executor_of(L)) / 1e6);
@@ -512,6 +554,10 @@ static const luaL_Reg functions[] = {
     {"timer_cancel", bound_timer_cancel},
     {"post_run", bound_post_run},
     {"running", bound_running},
+    {"enter", bound_enter},
+    {"remaining", bound_remaining},
+    {"abandoned", bound_abandoned},
+    {"sender", bound_sender},
     {"now_ms", bound_now},
     {"wall_ms", bound_wall},
     {"unbind", bound_unbind},

@@ -135,6 +135,8 @@ static const luaL_Reg functions[] = {
     {"own", core_own},
     {"code_name", core_code_name},
     {"log", core_log},
+    {"watchdog", orr__core_watchdog},
+    {"watchdog_place", orr__core_watchdog_place},
     {"spawn", orr__core_spawn},
     {"spawned", orr__core_spawned},
     {"stopping", orr__core_stopping},

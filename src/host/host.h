@@ -73,6 +73,13 @@ int orr__signals_count(orr_executor *wake);
 /* The executor goes away: it is not woken any more. */
 void orr__signals_forget(orr_executor *ex);
 
+/* watchdog.c */
+/* An executor begins, or ends, to be watched. Thread: its owner. */
+void orr__watchdog_add(orr_host *h);
+void orr__watchdog_remove(const orr_host *h);
+int orr__core_watchdog(lua_State *L);
+int orr__core_watchdog_place(lua_State *L);
+
 /* spawn.c */
 int orr__core_spawn(lua_State *L);
 int orr__core_spawned(lua_State *L);

@@ -133,6 +133,7 @@ orr_executor *orr__host_executor(lua_State *L, orr_host *h)
         if (h->loop == NULL)
             luaL_error(L, "an executor cannot be made: %s", err.text);
         h->executor = orr_loop_executor(h->loop);
+        orr__watchdog_add(h);
     }
     return h->executor;
 }
@@ -140,6 +141,8 @@ orr_executor *orr__host_executor(lua_State *L, orr_host *h)
 static void host_close(orr_host *h)
 {
     h->closed = 1;
+    if (h->executor != NULL)
+        orr__watchdog_remove(h);
     orr__signals_forget(h->executor);
     h->executor = NULL;
     uint32_t open = orr_loop_free(h->loop);

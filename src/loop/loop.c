@@ -24,6 +24,7 @@ struct orr_loop {
     uv_loop_t uv;
     uv_poll_t poll;
     uv_timer_t timer;
+    uv_prepare_t prepare;
     int wake_fd;
     uint64_t wanted_ns;
     uint64_t armed_ns;
@@ -100,6 +101,16 @@ static void on_timer(uv_timer_t *handle)
     /* The wish stays: a turn with an older clock may leave the deadline where
      * it is, and the executor tells only of deadlines that move. */
     loop->armed_ns = UINT64_MAX;
+}
+
+/* Right before the loop sleeps: what ran in this turn already, a timer of a
+ * connection for one, may have given the executor work. */
+static void on_prepare(uv_prepare_t *handle)
+{
+    orr_loop *loop = handle->data;
+
+    if (orr_executor_ready(loop->executor))
+        uv_stop(&loop->uv);
 }
 
 /* libuv's clock is CLOCK_MONOTONIC in whole ms, rounded down, as of its last
@@ -182,6 +193,9 @@ static int handles_open(orr_loop *loop, orr_error *err)
     uv_poll_start(&loop->poll, UV_READABLE, on_wake);
     uv_timer_init(&loop->uv, &loop->timer);
     loop->timer.data = loop;
+    uv_prepare_init(&loop->uv, &loop->prepare);
+    loop->prepare.data = loop;
+    uv_prepare_start(&loop->prepare, on_prepare);
     return ORR_OK;
 }
 
@@ -202,6 +216,7 @@ static uint32_t handles_close(orr_loop *loop)
 
     uv_close((uv_handle_t *)&loop->poll, NULL);
     uv_close((uv_handle_t *)&loop->timer, NULL);
+    uv_close((uv_handle_t *)&loop->prepare, NULL);
     /* Close callbacks of others may open handles again: walk until none is. */
     do {
         uv_walk(&loop->uv, close_foreign, &foreign);
@@ -216,6 +231,7 @@ static orr_executor *executor_new(orr_loop *loop, uint32_t number,
 {
     const orr_driver driver = {
         .ctx = loop,
+        .is_real = 1,
         .now_ns = driver_now_ns,
         .wall_ms = driver_wall_ms,
         .wake = driver_wake,

@@ -846,6 +846,7 @@ orr_conn *orr__conn_new(orr_conn_env *env, const char *peer, int accepted,
     c->link.ops = &orr__conn_ops;
     c->link.executor = env->executor;
     c->link.service = env->service;
+    c->link.peer = c->peer;
     c->link.body_max = env->options.frame_max;
     c->link.frame_max = env->options.frame_max;
     if ((env->options.features & ORR_FEATURE_CHUNKS) != 0) {

@@ -17,6 +17,7 @@ local lookout = require("orrery.cluster.lookout")
 local log = require("orrery.native.log")
 local option_types = require("orrery.util.option_types")
 local orrery = require("orrery")
+local watchdog = require("orrery.rpc.watchdog")
 local security = require("orrery.rpc.security")
 
 local M = {}
@@ -115,6 +116,12 @@ local function open_storage(config)
     ["data.directory"] = directory.path }, "data.directory")
 end
 
+local function start_watchdog(config)
+  local threshold = config:get("rpc.watchdog.threshold")
+  if threshold > 0 then return watchdog.start(threshold) end
+  return true
+end
+
 -- Builds a process: service_role names the address keys; add(process, config)
 -- starts the roles and answers true or nil, err.
 local function assemble(config, service_role, add)
@@ -132,7 +139,8 @@ local function assemble(config, service_role, add)
   local process = setmetatable({ address = service.address, host = host,
     port = port, ended = Future.new(), _service = service,
     _directory = directory, _roles = {} }, Process)
-  ok, err = introspection.start(service)
+  ok, err = start_watchdog(stored)
+  if ok then ok, err = introspection.start(service) end
   if ok then ok, err = add(process, stored) end
   if not ok then
     process:stop():await()

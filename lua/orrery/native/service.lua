@@ -135,12 +135,13 @@ function M.endpoints(s, now_ms)
         name = ffi.string(info.name),
         slot = slot,
         state = STATES[info.state],
-        waiting = info.depth[0] + info.depth[1],
+        waiting = info.depth[0] + info.depth[1] + info.posted,
         handled = tonumber(info.handled),
         refused = tonumber(info.refused),
         expired = tonumber(info.expired),
         oldest_ms = tonumber(info.oldest_ns) / 1e6,
         running_ms = tonumber(info.running_ns) / 1e6,
+        running = info.running_ns ~= 0 and ffi.string(info.running_name) or nil,
         executor = info.executor,
       }
     end

@@ -7,7 +7,8 @@
 --   RUN     a task runs a posted function, in order with the messages
 --   REPLY   the future of that slot; a lone waiter goes on right here
 --   TIMER   a task, or a sleeping one goes on
---   CANCEL  a caller gave up; the handler is not stopped (nobody waits for it)
+--   CANCEL  a caller gave up; the handler is not stopped (nobody waits for it),
+--           but told when it asked for that (orrery.rpc.serving)
 --
 -- Cells: every endpoint has one, found by the number (ref) that the core gives
 -- back in events. It is also the context of the endpoint's tasks. Calls and
@@ -41,6 +42,7 @@ function Executor.new(pointer, sorted)
     free_refs = {},
     timers = {},   -- timer id -> entry
     runs = {},     -- run id -> entry
+    cancels = {},  -- call -> { fn, cell }, of handlers that want to be told
     free_runs = {},
     chance = native_chance.of_executor(pointer),
     polling = false,
@@ -114,13 +116,25 @@ local function answer(cell, method, call, value)
   })
 end
 
+local function forget_cancel(executor, call)
+  executor.cancels[call] = nil
+end
+
 local function done_call(t, value, err)
   local cell, call, method = t.context, t.call, t.method
+  local is_pending = err == nil and type(value) == "table"
+    and is_future(value)
+  local told = t.on_cancel
+  if told then
+    t.on_cancel = false
+    if not is_pending then forget_cancel(cell.executor, call) end
+  end
   if err ~= nil then
     return answer_error(cell, method, call, err)
   end
-  if type(value) == "table" and is_future(value) then
+  if is_pending then
     value:_watch(function(v, e)
+      if told then forget_cancel(cell.executor, call) end
       if e ~= nil then
         answer_error(cell, method, call, e)
       else
@@ -212,7 +226,9 @@ function Executor:release(cell)
     local h = held[i]
     if cell.gone then return end
     if h[1] == 1 then
+      self.core.enter(h[3])
       on_call(cell, h[2], h[3], unpack(h, 4, h.n + 3))
+      self.core.enter(0)
     elseif h[1] == 6 then
       spill.on_call(cell, h[2], h[3], h[4])
       local rest = cell.held
@@ -248,7 +264,8 @@ local function on_timer(self, id)
     entry.fn, context.object)
 end
 
-local function on_reply(self, slot, status, value)
+-- limit_ms: what the call had of its caller's time, instead of its own limit.
+local function on_reply(self, slot, status, value, limit_ms)
   local pending = self.pending
   local future = pending[slot]
   if not future then return end
@@ -261,7 +278,18 @@ local function on_reply(self, slot, status, value)
     end
     return future:_deliver(1, value)
   end
-  return future:_deliver(2, future._call.failure(future, status, value))
+  return future:_deliver(2, future._call.failure(future, status, value,
+    limit_ms))
+end
+
+local function on_cancel(self, call)
+  local entry = self.cancels[call]
+  if not entry then return end
+  self.cancels[call] = nil
+  local cell = entry[2]
+  if cell.gone then return end
+  self.core.enter(call)
+  return start(cell, done_run, false, false, entry[1], cell.object)
 end
 
 -- An endpoint of an earlier load of these modules in the same state.
@@ -271,12 +299,12 @@ local function no_cell(self, call)
     { code = "unreachable", message = "the endpoint was forgotten" })
 end
 
-local function handle(self, kind, a, b, c, _, ...)
+local function handle(self, kind, a, b, c, d, ...)
   if kind == 1 then
     local cell = self.cells[a]
     if cell then on_call(cell, b, c, ...) else no_cell(self, c) end
   elseif kind == 3 then
-    on_reply(self, a, b, c)
+    on_reply(self, a, b, c, d)
   elseif kind == nil then
     return false
   elseif kind == 2 then
@@ -290,6 +318,8 @@ local function handle(self, kind, a, b, c, _, ...)
     if cell then on_spilled_call(cell, b, c, ...) else no_cell(self, c) end
   elseif kind == 7 then
     spill.on_reply(self, a, c)
+  elseif kind == 5 then
+    on_cancel(self, a)
   end
   return true
 end
@@ -312,6 +342,25 @@ jit.off(on_call)
 jit.off(on_reply)
 jit.off(done_call)
 jit.off(Executor.turn)
+
+--- Does this task serve a call that somebody waits for?
+function Executor.is_serving(t)
+  return t.done == done_call
+end
+
+--- fn(endpoint) runs when the caller of the call that t serves gives up.
+function Executor:on_cancel(t, fn)
+  t.on_cancel = true
+  self.cancels[t.call] = { fn, t.context }
+end
+
+task.set_serving(done_call, function(t)
+  local executor = t.context.executor
+  executor.core.enter(t.call)
+  return executor
+end, function(executor)
+  if not executor.context.gone then executor.core.enter(0) end
+end)
 
 -- Timers and posted work ---------------------------------------------------
 
@@ -382,6 +431,18 @@ local function new_ref()
   return ref
 end
 
+-- Classes whose handlers the watchdog knows the places of.
+local placed = setmetatable({}, { __mode = "k" })
+
+local function tell_places(cell)
+  placed[cell.class] = true
+  for id, fn in pairs(cell.handlers) do
+    local info = debug.getinfo(fn, "S")
+    core.watchdog_place(cell.class_name, id,
+      info.short_src .. ":" .. info.linedefined)
+  end
+end
+
 --- Registers a cell; answers its ref.
 function Executor:add_cell(cell)
   local free = self.free_refs
@@ -389,6 +450,7 @@ function Executor:add_cell(cell)
   if ref then free[#free] = nil else ref = new_ref() end
   self.cells[ref] = cell
   cell.ref, cell.executor = ref, self
+  if cell.class and not placed[cell.class] then tell_places(cell) end
   return ref
 end
 

@@ -29,6 +29,7 @@ M.RESERVED = {
 M.ONCE = "_once"
 
 local CONTROL = 1
+local OWN_DEADLINE = 0x10000 -- ORR_ASK_OWN
 
 local PHASES = {
   expired_unsent = "before a connection stood",
@@ -50,7 +51,8 @@ local function caller_traceback(gateway, future)
 end
 
 -- What went wrong, with the words of the caller's side added.
-local function failure(entry, future, status, body)
+-- limit_ms: the time limit when it was not that of the method.
+local function failure(entry, future, status, body, limit_ms)
   local gateway = entry.gateway
   local name = gateway.endpoint .. ": " .. entry.gateway_name .. "."
     .. entry.name
@@ -65,12 +67,13 @@ local function failure(entry, future, status, body)
     context.never_ran = true
   end
   local phase = PHASES[code]
+  limit_ms = limit_ms or entry.timeout_ms
   if phase then
-    context.limit_ms, context.phase = entry.timeout_ms, phase
+    context.limit_ms, context.phase = limit_ms, phase
     return errors.new(code, string.format(
       "%s at %s was not answered within %s; it expired %s: %s. For a longer "
       .. "limit: gateway:with{ timeout = }, the timeout of the method, or "
-      .. "rpc.ask-timeout", name, where, time.format_ms(entry.timeout_ms),
+      .. "rpc.ask-timeout", name, where, time.format_ms(limit_ms),
       phase, e.message),
       { context = context, traceback = caller_traceback(gateway, future) })
   end
@@ -167,21 +170,21 @@ local function entry_of(gateway, id, method, executor, timeout_ms)
     id = id, name = method.name, tell = method.tell, gateway = gateway,
     gateway_name = gateway._gateway_name, timeout_ms = timeout_ms,
     flags = method.control and CONTROL or 0,
-    failure = function(future, status, body)
-      return failure(future._call, future, status, body)
+    failure = function(future, status, body, limit_ms)
+      return failure(future._call, future, status, body, limit_ms)
     end,
     cancel = function(future) executor.core.cancel(future._slot) end,
   }
 end
 
-local WITH = { timeout = true, idempotency_key = true }
+local WITH = { timeout = true, idempotency_key = true, deadline = true }
 local KEY_MAX = 128
 
 local function check_with(gateway, options)
   for key in pairs(options or {}) do
     if not WITH[key] then
       error("gateway:with: unknown option " .. tostring(key)
-        .. "; it knows: idempotency_key, timeout", 4)
+        .. "; it knows: deadline, idempotency_key, timeout", 4)
     end
   end
   local key = options and options.idempotency_key
@@ -193,8 +196,14 @@ local function check_with(gateway, options)
     error(string.format("gateway:with: %s keeps no replies; declare a method "
       .. "of it with idempotent = \"key\"", gateway._gateway_name), 4)
   end
+  local deadline = options and options.deadline
+  if deadline ~= nil and deadline ~= "own" then
+    error("gateway:with: deadline is \"own\" or nothing, got "
+      .. tostring(deadline), 4)
+  end
   return options and options.timeout
-    and time.check_ms(options.timeout, "gateway:with", 3), key
+    and time.check_ms(options.timeout, "gateway:with", 3), key,
+    deadline and OWN_DEADLINE or 0
 end
 
 -- How a method is called again safely: "key", "safe" or nil.
@@ -204,7 +213,7 @@ end
 
 -- A method that is asked for through the reply cache of its endpoint: a call
 -- of the method _once with the key, the name, and the arguments.
-local function keyed_method(view, gateway, entry, ms, key)
+local function keyed_method(view, gateway, entry, ms, key, own_deadline)
   if idempotence(gateway, entry.name) ~= "key" then
     error(string.format("gateway:with: method %s of %s takes no "
       .. "idempotency_key; declare it with idempotent = \"key\"", entry.name,
@@ -212,22 +221,25 @@ local function keyed_method(view, gateway, entry, ms, key)
   end
   local own = entry_of(gateway, gateway._once.id, entry, gateway._executor,
     ms or entry.timeout_ms)
-  own.flags, own.tell = entry.flags, false
+  own.flags, own.tell = entry.flags + own_deadline, false
   local ask = make_method(view, own, gateway._executor, gateway._target)
   local name = entry.name
   return function(self, ...) return ask(self, key, name, ...) end
 end
 
-local function new_view(gateway, ms, key)
+-- own_deadline: the flag of calls that do not end with the one being served.
+local function new_view(gateway, ms, key, own_deadline)
+  own_deadline = own_deadline or 0
   return setmetatable({}, { __index = function(self, name)
     local entry = gateway._by_name[name]
     if not entry then return gateway[name] end
     local method
     if key then
-      method = keyed_method(self, gateway, entry, ms, key)
+      method = keyed_method(self, gateway, entry, ms, key, own_deadline)
     else
-      local own = entry_of(gateway, entry.id, entry, gateway._executor, ms)
-      own.flags = entry.flags
+      local own = entry_of(gateway, entry.id, entry, gateway._executor,
+        ms or entry.timeout_ms)
+      own.flags = entry.flags + own_deadline
       method = make_method(self, own, gateway._executor, gateway._target)
     end
     rawset(self, name, method)
@@ -238,16 +250,18 @@ end
 -- A view of the gateway with other options; its methods are made when used.
 -- Views of a timeout are kept, those of a key are for one logical call.
 local function with(gateway, options)
-  local ms, key = check_with(gateway, options)
-  if key then return new_view(gateway, ms, key) end
-  ms = ms or 0
-  local view = gateway._views[ms]
+  local ms, key, own_deadline = check_with(gateway, options)
+  if key then return new_view(gateway, ms, key, own_deadline) end
+  local is_own = own_deadline ~= 0
+  if not is_own then ms = ms or 0 end
+  local name = is_own and "own " .. tostring(ms) or ms
+  local view = gateway._views[name]
   if view then return view end
   if gateway._view_count >= VIEWS_MAX then
     gateway._views, gateway._view_count = {}, 0
   end
-  view = new_view(gateway, ms)
-  gateway._views[ms] = view
+  view = new_view(gateway, ms, nil, own_deadline)
+  gateway._views[name] = view
   gateway._view_count = gateway._view_count + 1
   return view
 end

@@ -532,6 +532,11 @@ function Service:reload_tls()
   return native_tls.reload(self._net)
 end
 
+--- Traces calls for a while; see orrery.rpc.trace.
+function Service:trace(filter, duration) -- luacheck: no self
+  return require("orrery.rpc.trace").start(filter, duration)
+end
+
 function Service:net_info()
   return self._net and native.net_info(self._net) or nil
 end

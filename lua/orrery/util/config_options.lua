@@ -78,6 +78,9 @@ return {
   option("rpc.ssl.fingerprints", "list", {},
     "SHA-256 fingerprints of the certificates of peers; others are refused.",
     { aliases = { "security.ssl.internal.cert.fingerprint" } }),
+  option("rpc.watchdog.threshold", "duration", SECOND,
+    "A handler that runs for longer at a stretch is named in the log, with its "
+    .. "stack if that can be had; 0 switches that off.", { min = 0 }),
   option("rpc.lookup-timeout", "duration", 10 * SECOND,
     "Time limit for finding an endpoint.", { min = 1,
       aliases = both("lookup.timeout") }),

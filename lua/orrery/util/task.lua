@@ -84,7 +84,7 @@ function M.start(context, done, call, method, fn, ...)
     idle = idle - 1
   else
     task = { co = create(body), context = false, done = false, call = false,
-      method = false }
+      method = false, on_cancel = false }
   end
   task.context, task.done = context, done
   task.call, task.method = call, method
@@ -93,9 +93,26 @@ function M.start(context, done, call, method, fn, ...)
   return after(task, before, resume_co(task.co, fn, ...))
 end
 
+-- Tasks that serve calls: those with this done. Who runs on is told to the
+-- core by enter(task), which answers what leave takes when it is over.
+local serving, enter, leave
+local inside
+
+--- fn done marks the tasks; see above.
+function M.set_serving(done, on_enter, on_leave)
+  serving, enter, leave = done, on_enter, on_leave
+end
+
+local function leave_last()
+  local last = inside
+  inside = nil
+  leave(last)
+end
+
 --- Continues a waiting task; wait() answers value, err there.
 function M.resume(task, value, err)
   if task.context.gone then return end
+  if task.done == serving then inside = enter(task) end
   local before = current
   current = task
   return after(task, before, resume_co(task.co, value, err))
@@ -193,6 +210,7 @@ function M.drain()
     local kind, a, b, c = queue[at], queue[at + 1], queue[at + 2], queue[at + 3]
     queue[at], queue[at + 1], queue[at + 2], queue[at + 3] = nil, nil, nil, nil
     if head > tail then head, tail = 1, 0 end
+    if inside then leave_last() end
     if kind == RESUME then
       M.resume(a, b, c)
     elseif not a[1].gone then
@@ -200,6 +218,7 @@ function M.drain()
     end
     budget = budget - 1
   end
+  if inside then leave_last() end
   return head <= tail
 end
 

@@ -54,9 +54,14 @@ typedef struct orr_event {
     uint32_t call;
     uint32_t endpoint; /* slot of the endpoint in its service */
     uint32_t flags;    /* of CALL and REPLY; orr_frame_flag */
+    uint32_t limit_ms; /* REPLY: time limit, when it was not the call's own */
     const uint8_t *body;
     size_t body_len;
 } orr_event;
+
+/* Flag of an ask, beside those of frames: neither deadline nor end of the call
+ * being served apply to it. */
+enum { ORR_ASK_OWN = 0x10000, ORR_SPANS = 4096 };
 
 typedef enum orr_endpoint_state {
     ORR_ENDPOINT_CREATED = 0, /* calls answered with ORR_NOT_STARTED */
@@ -67,6 +72,28 @@ typedef enum orr_endpoint_state {
 
 enum { ORR_LANE_CONTROL = 0, ORR_LANE_BULK = 1, ORR_LANES = 2 };
 
+/* A distribution of times. Quantiles are known to 12.5 %, max exactly. */
+typedef struct orr_latency {
+    uint64_t count;
+    uint64_t p50_ns;
+    uint64_t p90_ns;
+    uint64_t p99_ns;
+    uint64_t max_ns;
+} orr_latency;
+
+/* What is known of one method of an endpoint since it was opened or reset. */
+typedef struct orr_method_info {
+    char name[64];
+    uint64_t errors;     /* answered with anything but ORR_OK */
+    uint64_t refused;    /* answered OVERLOADED */
+    uint64_t expired;    /* dropped at dequeue */
+    uint64_t abandoned;  /* ended after the caller had given up */
+    uint64_t run_ns;     /* time in the handler itself, waiting not counted */
+    uint64_t run_max_ns; /* longest time at a stretch */
+    orr_latency queue;   /* sent (here) or arrived until taken */
+    orr_latency handler; /* taken until answered; a tell: until it returned */
+} orr_method_info;
+
 /* What anybody may know of an endpoint without disturbing it. */
 typedef struct orr_endpoint_info {
     char name[128];
@@ -74,6 +101,7 @@ typedef struct orr_endpoint_info {
     uint32_t incarnation;
     int32_t state;
     uint32_t depth[ORR_LANES]; /* messages waiting */
+    uint32_t posted;           /* on their way from other threads */
     uint32_t capacity[ORR_LANES];
     uint64_t handled;    /* messages taken so far */
     uint64_t refused;    /* answered OVERLOADED */
@@ -81,7 +109,9 @@ typedef struct orr_endpoint_info {
     uint64_t oldest_ns;  /* age of the oldest waiting message */
     uint64_t running_ns; /* age of the current handler; 0 = idle */
     uint32_t running_method;
-    uint32_t executor; /* number of its executor */
+    uint32_t methods;
+    uint32_t executor;     /* number of its executor */
+    char running_name[64]; /* of running_method; "" = a function was posted */
 } orr_endpoint_info;
 
 typedef struct orr_executor_info {
@@ -94,7 +124,36 @@ typedef struct orr_executor_info {
     uint64_t events;  /* given by orr_executor_next so far */
     uint64_t wakeups; /* times another thread had to wake it */
     uint64_t dropped; /* late or unmatched replies, dead letters */
+    uint64_t turns;
+    uint64_t busy_ns; /* since the turn that it is in began; 0 = sleeps */
+    orr_latency lag;  /* from when a turn was wanted to when it began */
 } orr_executor_info;
+
+/* One handler's part of a traced chain of calls. */
+typedef struct orr_span {
+    uint64_t sequence; /* of this process, from 1 on */
+    uint64_t trace;
+    uint64_t span;
+    uint64_t parent;  /* span of the caller's handler; 0 = none */
+    uint64_t wall_ms; /* when it ended */
+    uint64_t queue_ns;
+    uint64_t run_ns; /* taken until answered */
+    int32_t status;
+    uint32_t executor;
+    char endpoint[64]; /* longer names are cut */
+    char method[64];
+} orr_span;
+
+/* What an executor runs at this moment. */
+typedef struct orr_running {
+    char endpoint[128]; /* "" = nothing of an endpoint */
+    char gateways[128];
+    char name[64];
+    uint32_t method;
+    uint64_t since_ns; /* when it was taken, or went on after waiting */
+    uint64_t progress; /* changes whenever the executor does the next thing */
+    int32_t sleeps;
+} orr_running;
 
 typedef struct orr_endpoint_options {
     const char *name;       /* borrowed; 1..127 bytes of [A-Za-z0-9_./$-] */
@@ -134,6 +193,12 @@ uint32_t orr_service_endpoint_count(orr_service *s);
 int orr_service_endpoint_info(orr_service *s, uint32_t slot, uint64_t now_ns,
                               orr_endpoint_info *out);
 
+/* One method of an endpoint; ORR_ENOENT (no such endpoint or method). reset
+ * begins anew. Thread: any. */
+int orr_service_method_info(orr_service *s, uint32_t slot, uint32_t method,
+                            orr_method_info *out);
+int orr_service_method_reset(orr_service *s, uint32_t slot, uint32_t method);
+
 /* Registers a new endpoint on this executor, in state CREATED. Answers ORR_OK
  * with its slot, ORR_EEXIST when the name is alive, ORR_EINVAL for a bad name,
  * ORR_ENOMEM. Thread: owner. */
@@ -159,6 +224,24 @@ uint64_t orr_executor_now_ns(orr_executor *ex); /* monotonic, fresh */
 uint64_t orr_executor_wall_ms(orr_executor *ex);
 orr_chance *orr_executor_chance(orr_executor *ex);
 void orr_executor_info_get(orr_executor *ex, orr_executor_info *out);
+/* The executors of the process whose number is above after, at most max, in
+ * order of their numbers; how many. Thread: any. */
+uint32_t orr_executors(uint32_t after, orr_executor_info *out, uint32_t max);
+/* Thread: any that knows that the executor was not freed. */
+void orr_executor_running(orr_executor *ex, orr_running *out);
+/* What runs now continues the handler of this active call: it is what is shown
+ * as running, and calls made now are its children. 0: nothing's. Ends with the
+ * next orr_executor_next. ORR_ENOENT: answered already. Thread: owner. */
+int orr_executor_enter(orr_executor *ex, uint32_t call);
+/* Time left of the call whose handler runs now: ORR_OK with it (0 = over), or
+ * ORR_ENOENT: it has no deadline, or nothing runs. Thread: owner. */
+int orr_executor_remaining(orr_executor *ex, uint64_t *remaining_ns);
+/* 1 when its caller gave up. Thread: owner. */
+int orr_executor_is_abandoned(orr_executor *ex, uint32_t call);
+/* Who sent an active call (0: what runs now), for people: an address or who it
+ * is in this process. Gives the length. Thread: owner. */
+size_t orr_executor_sender(orr_executor *ex, uint32_t call, char *out,
+                           size_t size);
 /* 1 while orr_executor_next would give an event. Thread: owner. */
 int orr_executor_ready(orr_executor *ex);
 /* The next event; e->kind ORR_EVENT_NONE when there is none, or when the batch
@@ -202,7 +285,9 @@ void orr_executor_disconnect(orr_executor *ex, uint32_t target);
  * such target), ORR_OVERLOADED (too many calls wait), ORR_ENOMEM.
  * tell answers ORR_OK, ORR_EINVAL, ORR_ENOMEM, or ORR_TOO_LARGE,
  * ORR_OVERLOADED or ORR_UNREACHABLE when that is known here.
- * flags: ORR_FLAG_CONTROL, ORR_FLAG_SPILLED. Thread: owner. */
+ * A call made by a handler (see orr_executor_enter) has at most the time that
+ * its own call has left, and is cancelled when its caller gives that up.
+ * flags: ORR_FLAG_CONTROL, ORR_FLAG_SPILLED, ORR_ASK_OWN. Thread: owner. */
 int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
                      orr_msg *m, uint64_t timeout_ns, uint32_t flags,
                      uint32_t *slot);
@@ -236,6 +321,18 @@ int orr_executor_post_run(orr_executor *ex, orr_service *s, uint32_t slot,
 /* Timers: fire once, not early. Thread: owner. */
 int orr_executor_timer(orr_executor *ex, uint64_t delay_ns, uint32_t *timer);
 int orr_executor_timer_cancel(orr_executor *ex, uint32_t timer);
+
+/* Tracing, of the whole process. While it is on, until_ns of the executors'
+ * clock, a call made outside of handlers (filter "") and a call taken by an
+ * endpoint whose name begins with filter begin a trace, unless they are part of
+ * one; a trace goes on through all processes, whether on there or not. The last
+ * ORR_SPANS spans are kept. until_ns 0 = off. ORR_EINVAL: filter too long.
+ * Thread: any. */
+int orr_trace_set(const char *filter, uint64_t until_ns);
+/* Spans with a sequence above after, of one trace (0 = all), oldest first, at
+ * most max; how many. Thread: any. */
+uint32_t orr_trace_read(uint64_t trace, uint64_t after, orr_span *out,
+                        uint32_t max);
 /* ffi:end */
 
 enum {
@@ -252,6 +349,7 @@ typedef struct orr_link orr_link;
 /* What a driver does for an executor. All but wake: owner thread only. */
 typedef struct orr_driver {
     void *ctx;
+    int is_real; /* now_ns is the system's monotonic clock */
     uint64_t (*now_ns)(void *ctx);
     uint64_t (*wall_ms)(void *ctx);
     /* Thread: any. Make the executor turn soon; coalesced by the caller. */
@@ -288,6 +386,7 @@ struct orr_link {
     uint32_t body_max;  /* the smaller of both sides' limits */
     uint32_t frame_max; /* larger bodies go to send_body */
     uint32_t features;  /* orr_feature bits that both sides know */
+    const char *peer;   /* its address for people, or NULL */
     /* Of the peer's certificate, set by orr_link_set_role; NULL without TLS, ""
      * when the certificate names none. */
     const char *peer_role;

@@ -52,6 +52,8 @@ typedef enum orr_frame_flag {
                              body is u32 stream and u64 total */
     ORR_FLAG_SPILLED = 16, /* ASK, TELL, REPLY: the body is the key of a blob
                               that holds the body */
+    ORR_FLAG_TRACE = 32,   /* ASK, TELL: 16 bytes stand in front of the body:
+                              u64 trace, u64 span of the sender */
     /* Inside the process only: the caller can fetch a spilled answer. */
     ORR_FLAG_SPILLS = 0x4000,
     ORR_FLAG_OPTIONAL = 0x8000 /* who does not know the kind skips the frame */
