@@ -30,7 +30,6 @@ enum {
     ORR__BUG_RETRY_RENEWS_START,  /* acquire counts from its last sending */
     ORR__BUG_UNKNOWN_IS_FAILED,   /* an unknown write is reported as none */
     ORR__BUG_GRANT_UNREAD,        /* leads before the snapshot */
-    ORR__BUG_OLD_SNAPSHOT,        /* a snapshot outlives its connection */
     ORR__BUGS
 };
 

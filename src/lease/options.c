@@ -48,7 +48,7 @@ static int check_ranges(const orr_lease_options *o, orr_error *err)
     const struct {
         const char *name;
         uint64_t value, min, max;
-    } rows[] = {
+    } ranges[] = {
         {"ttl_ms", o->ttl_ms, TTL_MIN_MS, TTL_MAX_MS},
         {"margin_ms", o->margin_ms, 1, o->ttl_ms / 2},
         {"renew_ms", o->renew_ms, 1, o->ttl_ms},
@@ -65,9 +65,9 @@ static int check_ranges(const orr_lease_options *o, orr_error *err)
         {"writes_max", o->writes_max, 1, ORR_LEASE_WRITES_MAX},
         {"floor", o->floor, 0, ORR__FLOOR_MAX},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        int code = check_range(rows[i].name, rows[i].value, rows[i].min,
-                               rows[i].max, err);
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        int code = check_range(ranges[i].name, ranges[i].value, ranges[i].min,
+                               ranges[i].max, err);
         if (code != ORR_OK)
             return code;
     }

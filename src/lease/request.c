@@ -57,8 +57,7 @@ void orr__drop_requests(orr_lease *l)
 {
     l->is_up = false;
     l->is_validated = false;
-    if (!ORR__PLANTED(ORR__BUG_OLD_SNAPSHOT))
-        l->is_read = false;
+    l->is_read = false;
     for (int slot = 0; slot < ORR__SLOTS; slot++) {
         if (l->slots[slot].request == 0)
             continue;

@@ -104,7 +104,7 @@ static void finish(orr_lease *l, uint32_t i, int result, int reason)
     append(l, &l->write_done, i);
 }
 
-static void end(orr_lease *l, uint32_t i, int reason)
+static void end_write(orr_lease *l, uint32_t i, int reason)
 {
     const orr__write *w = &l->writes[i];
     bool is_unknown = w->is_doubtful || w->state == ORR__WRITE_SENT ||
@@ -140,7 +140,7 @@ static uint32_t find(const orr_lease *l, uint64_t request)
     return i;
 }
 
-static void settle(orr_lease *l, uint32_t i, int32_t replicas)
+static void conclude(orr_lease *l, uint32_t i, int32_t replicas)
 {
     if (replicas == ORR_LEASE_AWAITED) {
         orr__write *w = &l->writes[i];
@@ -163,7 +163,7 @@ void orr__write_answered(orr_lease *l, const orr_lease_answer *a)
     }
     orr__write *w = &l->writes[i];
     if (a->outcome == ORR_LEASE_APPLIED) {
-        settle(l, i, a->replicas);
+        conclude(l, i, a->replicas);
         return;
     }
     if (a->outcome != ORR_LEASE_NOT_APPLIED) {
@@ -177,12 +177,12 @@ void orr__write_answered(orr_lease *l, const orr_lease_answer *a)
     switch (a->reason) {
     case ORR_LEASE_LOST:
         w->state = ORR__WRITE_QUEUED; /* this attempt did nothing */
-        end(l, i, ORR_LEASE_LOST);
+        end_write(l, i, ORR_LEASE_LOST);
         orr__lose(l, a->has_record ? &a->record : NULL);
         return;
     case ORR_LEASE_CONFLICT:
         w->state = ORR__WRITE_QUEUED;
-        end(l, i, ORR_LEASE_CONFLICT);
+        end_write(l, i, ORR_LEASE_CONFLICT);
         return;
     case ORR_LEASE_NOT_PRIMARY:
         /* Nothing was done here, so the next attempt is as good as this. */
@@ -191,7 +191,7 @@ void orr__write_answered(orr_lease *l, const orr_lease_answer *a)
         append(l, &l->write_queue, i);
         orr__reconnect(l, ORR_LEASE_NOT_PRIMARY);
         return;
-    default: w->state = ORR__WRITE_QUEUED; end(l, i, ORR_LEASE_REFUSED);
+    default: w->state = ORR__WRITE_QUEUED; end_write(l, i, ORR_LEASE_REFUSED);
     }
 }
 
@@ -203,7 +203,7 @@ void orr__write_durable(orr_lease *l, uint64_t request, int32_t replicas)
         l->late_answers++;
         return;
     }
-    settle(l, i, replicas);
+    conclude(l, i, replicas);
 }
 
 void orr__writes_dropped(orr_lease *l)
@@ -225,7 +225,7 @@ void orr__writes_end(orr_lease *l)
     for (uint32_t i = 0; i < l->write_cap; i++) {
         int state = l->writes[i].state;
         if (state != ORR__WRITE_FREE && state != ORR__WRITE_DONE)
-            end(l, i, ORR_LEASE_LOST);
+            end_write(l, i, ORR_LEASE_LOST);
     }
 }
 
@@ -237,7 +237,7 @@ static void expire_queue(orr_lease *l)
     uint32_t i;
     while ((i = take(l, &old)) != ORR__NONE) {
         if (l->now_ns >= l->writes[i].deadline_ns)
-            end(l, i, ORR_LEASE_EXPIRED);
+            end_write(l, i, ORR_LEASE_EXPIRED);
         else
             append(l, &l->write_queue, i);
     }
@@ -255,7 +255,7 @@ bool orr__writes_expire(orr_lease *l)
         if (w->state == ORR__WRITE_FREE || w->state == ORR__WRITE_DONE)
             continue;
         if (w->state != ORR__WRITE_QUEUED && l->now_ns >= w->deadline_ns) {
-            end(l, i, ORR_LEASE_EXPIRED);
+            end_write(l, i, ORR_LEASE_EXPIRED);
             continue;
         }
         if (l->now_ns >= w->due_ns) {
