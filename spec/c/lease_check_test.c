@@ -14,7 +14,7 @@
  * the same, and with right clocks no epoch repeats. Then bugs are planted, and
  * each must be found: a checker that cannot fail proves nothing.
  *
- * ORR_LEASE_SEED=n runs one seed alone.
+ * ORR_LEASE_SEED=n runs one seed alone and prints what happens.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,6 +70,7 @@ static void promises_hold_in_every_history(void **state)
     uint64_t first = only ? strtoull(only, NULL, 10) : 1;
     uint64_t last = only ? first : SEEDS;
     clock_t began = clock();
+    is_tracing = only != NULL;
     for (uint64_t seed = first; seed <= last; seed++) {
         const char *violation = run_seed(seed, STEPS, &sum);
         if (violation)
@@ -92,6 +93,7 @@ static void promises_hold_in_every_history(void **state)
         (unsigned long long)sum.conflicts, (unsigned long long)sum.stale,
         (unsigned long long)sum.failovers, (unsigned long long)sum.regressions,
         (unsigned long long)sum.formats, (unsigned long long)sum.alarms);
+    is_tracing = false;
     if (only)
         return;
     /* What never happened was not checked. */
@@ -132,6 +134,7 @@ static void every_planted_bug_is_found(void **state)
         [ORR__BUG_SUSPENDED_ACTS] = "a suspended leader acts",
         [ORR__BUG_RETRY_RENEWS_START] = "acquire counts from its retry",
         [ORR__BUG_UNKNOWN_IS_FAILED] = "unknown reported as not applied",
+        [ORR__BUG_RETRY_UNWATCHED] = "a retry takes what it sees",
         [ORR__BUG_GRANT_UNREAD] = "leads before the snapshot",
         [BUG_SEQ_BY_STORE] = "the store numbers renewals",
         [BUG_DUP_UNTOUCHED] = "DUP writes nothing before WAIT",

@@ -140,6 +140,7 @@ typedef struct world {
     server servers[SERVERS];
     uint32_t primary;
     uint64_t frozen_until; /* the store answers nobody */
+    uint64_t lags_until;   /* replicas are attached and get nothing */
     machine machines[MACHINES];
     uint64_t links;
     orr_receiver *receivers[2];
@@ -156,6 +157,18 @@ typedef struct world {
 } world;
 
 #define IS_PLANTED(bug) (planted == (bug))
+
+static bool is_tracing; /* one seed is replayed */
+
+static void trace(const world *w, const char *what, uint32_t i, int kind,
+                  const orr_token *t, uint64_t n)
+{
+    if (is_tracing)
+        printf("%10.3f ms  %u %-9s %2d  token %llu/%02x  %llu\n",
+               (double)w->now / 1e6, i, what, kind,
+               (unsigned long long)t->epoch, t->session[0],
+               (unsigned long long)n);
+}
 
 static uint64_t below(world *w, uint64_t n)
 {
@@ -358,7 +371,7 @@ static bool carry_out(world *w, machine *m, server *s,
     }
     switch (x->kind) {
     case ORR_LEASE_RENEW:
-        a->has_record = 1;
+        a->has_record = !IS_PLANTED(BUG_SEQ_BY_STORE);
         a->record = *r;
         if (IS_PLANTED(BUG_SEQ_BY_STORE))
             r->seq++;
@@ -420,6 +433,9 @@ static void on_request(world *w, event *e)
         (orr_lease_answer){.request = e->request, .outcome = ORR_LEASE_APPLIED};
     bool is_write = carry_out(w, m, s, &e->action, &e->answer);
     if (is_write)
+        trace(w, "wrote", e->machine, e->action.kind, &s->state.record.token,
+              e->server * 1000000 + s->offset + 1);
+    if (is_write)
         wrote(w, s, m, e->link);
     bool is_waited = e->answer.outcome == ORR_LEASE_APPLIED &&
                      (e->action.kind == ORR_LEASE_ACQUIRE ||
@@ -448,6 +464,7 @@ static void on_wait(world *w, event *e)
     if (w->servers[e->server].life != e->life)
         return;
     e->replicas = (int32_t)confirmed_by(w, e->server, e->woff);
+    trace(w, "waited", e->machine, e->replicas, &e->action.token, e->woff);
     e->answer.replicas = e->replicas;
     answer_at(w, e, e->is_combined ? EV_ANSWER : EV_DURABLE);
 }
@@ -457,7 +474,9 @@ static void on_replicate(world *w)
     const server *p = &w->servers[w->primary];
     for (uint32_t i = 0; i <= w->replicas; i++) {
         server *s = &w->servers[i];
-        if (i == w->primary || !s->is_attached || s->offset >= p->offset)
+        bool is_late = w->now < w->lags_until && p->offset < s->offset + 40;
+        if (is_late || i == w->primary || !s->is_attached ||
+            s->offset >= p->offset)
             continue;
         uint64_t lag = p->offset - s->offset;
         uint64_t step = lag >= LOG - 4 ? lag : below(w, lag + 1);
@@ -559,6 +578,8 @@ static void drive(world *w, uint32_t i)
     orr_lease_action a;
     while (orr_lease_next(m->lease, &a) == 1) {
         event *e;
+        if (a.kind != ORR_LEASE_TIMER && a.kind != ORR_LEASE_READ)
+            trace(w, "action", i, a.kind, &a.token, a.seq);
         switch (a.kind) {
         case ORR_LEASE_RECONNECT: relink(w, i, MS + below(w, 60 * MS)); break;
         case ORR_LEASE_TIMER:
@@ -642,6 +663,8 @@ static void failover(world *w)
     if (!w->servers[to].is_attached)
         return;
     w->seen.failovers++;
+    trace(w, "failover", to, 0, &w->servers[to].state.record.token,
+          w->servers[to].offset);
     w->servers[w->primary].is_attached = false;
     w->primary = to;
     for (uint32_t i = 0; i <= w->replicas; i++) {
@@ -740,7 +763,10 @@ static void fault(world *w)
         else
             reattach(w);
         break;
-    case 8: /* a replica is cut off, or all are back */
+    case 8: /* replicas lag, one is cut off, or all are back */
+        w->lags_until = w->now + below(w, T_MS * MS);
+        if (one_in(w, 2))
+            break;
         if (w->replicas && one_in(w, 2))
             w->servers[(w->primary + 1) % (w->replicas + 1)].is_attached =
                 false;
@@ -776,7 +802,8 @@ static void act(world *w, uint32_t i)
     if (w->now < m->paused_until ||
         !orr_lease_may_act(m->lease, now.mono_ns, &token))
         return;
-    event *e = post(w, EV_CALL, w->now + latency(w) * (one_in(w, 8) ? 20 : 1));
+    uint64_t late = one_in(w, 8) ? below(w, 3 * T_MS * MS) : latency(w);
+    event *e = post(w, EV_CALL, w->now + late);
     e->machine = i;
     e->receiver = (uint32_t)below(w, 2);
     e->token = token;

@@ -29,6 +29,7 @@ enum {
     ORR__BUG_SUSPENDED_ACTS,      /* the deadline is not asked */
     ORR__BUG_RETRY_RENEWS_START,  /* acquire counts from its last sending */
     ORR__BUG_UNKNOWN_IS_FAILED,   /* an unknown write is reported as none */
+    ORR__BUG_RETRY_UNWATCHED,     /* a retry of acquire takes what it sees */
     ORR__BUG_GRANT_UNREAD,        /* leads before the snapshot */
     ORR__BUGS
 };
@@ -124,6 +125,8 @@ struct orr_lease {
     orr_token granted;      /* what the contender leads with */
     uint64_t first_sent_ns; /* of the acquisition */
     uint64_t attempt_floor;
+    uint8_t attempt_session[16]; /* the pair that was watched */
+    uint64_t attempt_seq;
     uint64_t deadline_ns;
     uint64_t seq; /* of the last renewal sent */
     uint64_t confirmed_seq;

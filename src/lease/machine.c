@@ -197,7 +197,9 @@ static void back_off(orr_lease *l)
 static void send_acquire(orr_lease *l)
 {
     orr_lease_action *a = orr__send(l, ORR__SLOT_ACQUIRE, ORR_LEASE_ACQUIRE);
-    if (l->observed.exists) {
+    memcpy(a->observed_session, l->attempt_session, 16);
+    a->observed_seq = l->attempt_seq;
+    if (ORR__PLANTED(ORR__BUG_RETRY_UNWATCHED)) {
         memcpy(a->observed_session, l->observed.token.session, 16);
         a->observed_seq = l->observed.seq;
     }
@@ -217,6 +219,12 @@ static void contend(orr_lease *l)
     l->token.epoch = 0;
     l->first_sent_ns = l->now_ns;
     l->attempt_floor = l->floor;
+    /* Kept for all its sendings: a later look shows what was not watched. */
+    const orr_lease_record *r = &l->observed;
+    memset(l->attempt_session, 0, 16);
+    if (r->exists)
+        memcpy(l->attempt_session, r->token.session, 16);
+    l->attempt_seq = r->exists ? r->seq : 0;
     go(l, ORR_LEASE_ACQUIRING);
     send_acquire(l);
 }

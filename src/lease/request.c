@@ -36,7 +36,7 @@ orr_lease_action *orr__send(orr_lease *l, int slot, int kind)
     assert(l->is_up && s->request == 0);
     uint64_t due = l->now_ns + orr__ns(l->o.request_ms);
     if (slot == ORR__SLOT_SNAPSHOT)
-        due = ORR__NEVER; /* any length; the connection's end ends it */
+        due = l->now_ns + orr__ns(l->o.grace_ms); /* of any length */
     *s = (orr__slot){.request = orr__request_new(l, (uint32_t)slot),
                      .sent_ns = l->now_ns,
                      .due_ns = due};
