@@ -138,7 +138,6 @@ static void every_planted_bug_is_found(void **state)
         [ORR__BUG_GRANT_UNREAD] = "leads before the snapshot",
         [BUG_SEQ_BY_STORE] = "the store numbers renewals",
         [BUG_DUP_UNTOUCHED] = "DUP writes nothing before WAIT",
-        [BUG_EPOCH_ONLY_IN_STORE] = "scripts compare epochs only",
     };
     for (int bug = 1; bug < ALL_BUGS; bug++) {
         const char *violation = NULL;

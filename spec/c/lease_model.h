@@ -22,7 +22,6 @@ enum {
 enum {
     BUG_SEQ_BY_STORE = ORR__BUGS, /* renew: seq + 1, not the leader's number */
     BUG_DUP_UNTOUCHED,            /* DUP writes nothing: WAIT covers nothing */
-    BUG_EPOCH_ONLY_IN_STORE,      /* scripts do not compare the session */
     ALL_BUGS
 };
 
@@ -48,7 +47,8 @@ typedef struct machine {
     uint64_t boots;
     bool is_alive;
     bool is_linked;
-    uint64_t link; /* number of the connection */
+    uint64_t link;     /* number of the connection */
+    uint64_t heard_at; /* its last answer */
     uint32_t server;
     uint64_t life; /* of that server */
     uint64_t woff; /* what this connection has written */
@@ -101,6 +101,7 @@ typedef struct event {
     uint64_t request;
     uint64_t sent_own; /* by the machine's clock */
     uint64_t woff;
+    uint64_t until; /* of WAIT */
     int32_t replicas;
     int32_t verdict;
     uint32_t receiver;
@@ -259,6 +260,18 @@ static uint32_t pop(world *w)
     return top;
 }
 
+/* The same event once more, later. */
+static event *repost(world *w, const event *e, event_kind kind, uint64_t at)
+{
+    event *copy = post(w, kind, at);
+    uint64_t then = copy->at, order = copy->order;
+    *copy = *e;
+    copy->kind = kind;
+    copy->at = then;
+    copy->order = order;
+    return copy;
+}
+
 static uint64_t latency(world *w)
 {
     if (w->is_calm || !one_in(w, 20))
@@ -282,8 +295,6 @@ static bool holds(const world_state *st, const orr_token *t)
     const orr_lease_record *r = &st->record;
     if (!r->exists || !r->held)
         return false;
-    if (IS_PLANTED(BUG_EPOCH_ONLY_IN_STORE))
-        return t->epoch >= r->token.epoch;
     return orr_token_equal(&r->token, t);
 }
 
@@ -404,7 +415,14 @@ static void answer_at(world *w, const event *e, event_kind kind)
 {
     if (e->is_copy || (!w->is_calm && one_in(w, 40)))
         return; /* nobody hears it */
-    event *out = post(w, kind, w->now + latency(w));
+    /* A connection keeps the order of its answers. */
+    machine *m = &w->machines[e->machine];
+    uint64_t at = w->now + latency(w);
+    if (e->link == m->link) {
+        at = at > m->heard_at ? at : m->heard_at;
+        m->heard_at = at;
+    }
+    event *out = post(w, kind, at);
     out->machine = e->machine;
     out->link = e->link;
     out->request = e->request;
@@ -421,11 +439,7 @@ static void on_request(world *w, event *e)
     if (s->life != e->life)
         return;
     if (w->now < w->frozen_until) {
-        event *again = post(w, EV_REQUEST, w->frozen_until + latency(w));
-        uint64_t at = again->at, order = again->order;
-        *again = *e;
-        again->at = at;
-        again->order = order;
+        repost(w, e, EV_REQUEST, w->frozen_until + latency(w));
         return;
     }
     e->request = e->action.request;
@@ -450,20 +464,21 @@ static void on_request(world *w, event *e)
         e->answer.replicas = ORR_LEASE_AWAITED;
         answer_at(w, e, EV_ANSWER);
     }
-    event *wait = post(w, EV_WAIT, w->now + below(w, 90 * MS));
-    uint64_t at = wait->at, order = wait->order;
-    *wait = *e;
-    wait->kind = EV_WAIT;
-    wait->at = at;
-    wait->order = order;
+    e->until = w->now + below(w, 90 * MS);
+    event *wait = repost(w, e, EV_WAIT, w->now + below(w, 5 * MS));
     wait->woff = m->link == e->link ? m->woff : s->offset;
 }
 
+/* WAIT answers as soon as enough replicas have it, or when its time is up. */
 static void on_wait(world *w, event *e)
 {
     if (w->servers[e->server].life != e->life)
         return;
     e->replicas = (int32_t)confirmed_by(w, e->server, e->woff);
+    if ((uint32_t)e->replicas < w->replicas && w->now < e->until) {
+        repost(w, e, EV_WAIT, w->now + 8 * MS);
+        return;
+    }
     trace(w, "waited", e->machine, e->replicas, &e->action.token, e->woff);
     e->answer.replicas = e->replicas;
     answer_at(w, e, e->is_combined ? EV_ANSWER : EV_DURABLE);
@@ -865,11 +880,7 @@ static void deliver(world *w, event *e)
     machine *m = &w->machines[e->machine];
     orr_lease_now now = clock_of(w, m);
     if (w->now < m->paused_until) {
-        event *again = post(w, e->kind, m->paused_until + below(w, 3 * MS));
-        uint64_t at = again->at, order = again->order;
-        *again = *e;
-        again->at = at;
-        again->order = order;
+        repost(w, e, e->kind, m->paused_until + below(w, 3 * MS));
         return;
     }
     bool is_current = e->link == m->link && m->is_linked;
@@ -900,7 +911,7 @@ static void deliver(world *w, event *e)
         if (e->link != m->link)
             return;
         m->is_linked = true;
-        m->woff = 0;
+        m->woff = m->heard_at = 0;
         /* Now and then it is led to a server that was deposed. */
         m->server = w->primary;
         if (!w->is_calm && w->replicas && one_in(w, 5))
@@ -1018,7 +1029,7 @@ static void world_run(world *w, uint32_t steps)
     for (uint32_t i = 0; i < steps && !w->violation; i++)
         step(w);
     w->is_calm = true;
-    w->frozen_until = 0;
+    w->frozen_until = w->lags_until = 0;
     reattach(w);
     for (uint32_t i = 0; i < MACHINES; i++)
         w->machines[i].paused_until = 0;

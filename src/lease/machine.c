@@ -400,7 +400,9 @@ static void renew_durable(orr_lease *l, int32_t replicas)
     l->renewals++;
     if (l->last_alarm != ORR_LEASE_OUTRANKED)
         l->last_alarm = ORR_LEASE_NONE;
-    if ((l->is_outranked || l->floor > l->token.epoch) && l->has_grant)
+    if (l->floor > l->token.epoch)
+        l->is_outranked = true;
+    if (l->is_outranked && l->has_grant)
         regain(l, ORR_LEASE_OUTRANKED);
 }
 
