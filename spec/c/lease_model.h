@@ -141,7 +141,8 @@ typedef struct world {
     server servers[SERVERS];
     uint32_t primary;
     uint64_t frozen_until; /* the store answers nobody */
-    uint64_t lags_until;   /* replicas are attached and get nothing */
+    uint64_t failover_at;
+    uint64_t lags_until; /* replicas are attached and get nothing */
     machine machines[MACHINES];
     uint64_t links;
     orr_receiver *receivers[2];
@@ -773,10 +774,13 @@ static void fault(world *w)
     case 7:
         if (w->replicas == 0)
             restart_store(w);
-        else if (one_in(w, 2))
-            failover(w);
-        else
+        else if (one_in(w, 4))
             reattach(w);
+        else { /* what the replicas do not get until then is lost */
+            w->failover_at = w->now + below(w, 400 * MS);
+            if (one_in(w, 2))
+                w->lags_until = w->failover_at;
+        }
         break;
     case 8: /* replicas lag, one is cut off, or all are back */
         w->lags_until = w->now + below(w, T_MS * MS);
@@ -973,6 +977,10 @@ static void step(world *w)
     check_now(w);
     if (one_in(w, 8))
         act(w, (uint32_t)below(w, MACHINES));
+    if (w->failover_at && w->now >= w->failover_at) {
+        w->failover_at = 0;
+        failover(w);
+    }
     if (!w->is_calm && one_in(w, 60))
         fault(w);
 }
@@ -1029,7 +1037,7 @@ static void world_run(world *w, uint32_t steps)
     for (uint32_t i = 0; i < steps && !w->violation; i++)
         step(w);
     w->is_calm = true;
-    w->frozen_until = w->lags_until = 0;
+    w->frozen_until = w->lags_until = w->failover_at = 0;
     reattach(w);
     for (uint32_t i = 0; i < MACHINES; i++)
         w->machines[i].paused_until = 0;

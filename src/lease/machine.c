@@ -402,8 +402,17 @@ static void renew_durable(orr_lease *l, int32_t replicas)
         l->last_alarm = ORR_LEASE_NONE;
     if (l->floor > l->token.epoch)
         l->is_outranked = true;
-    if (l->is_outranked && l->has_grant)
-        regain(l, ORR_LEASE_OUTRANKED);
+    if (!l->is_outranked || !l->has_grant)
+        return;
+    l->observed = (orr_lease_record){.exists = 1,
+                                     .held = 1,
+                                     .token = l->token,
+                                     .seq = s.seq,
+                                     .ttl_ms = l->o.ttl_ms};
+    memcpy(l->observed.store_id, l->store_id, 16);
+    l->seen_ns = l->now_ns;
+    l->has_observed = true;
+    regain(l, ORR_LEASE_OUTRANKED);
 }
 
 static void on_renew(orr_lease *l, const orr_lease_answer *a)

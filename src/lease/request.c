@@ -106,7 +106,8 @@ int orr_lease_next(orr_lease *l, orr_lease_action *out)
         l->action_count--;
         return 1;
     }
-    if (orr__write_next(l, out) || orr__written_next(l, out))
+    /* What has ended makes room for what waits. */
+    if (orr__written_next(l, out) || orr__write_next(l, out))
         return 1;
     uint64_t wanted = orr__wanted_ns(l);
     if (wanted == l->timer_told_ns)
