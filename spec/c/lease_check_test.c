@@ -27,6 +27,7 @@
 #define ORR__PLANTED(bug) (planted == (bug))
 static int planted;
 
+#include "lease/inputs.c"
 #include "lease/machine.c"
 #include "lease/names.c"
 #include "lease/options.c"

@@ -1,6 +1,7 @@
 /* What the files of lease share; see lease.h for the story.
  *
- *   machine.c  states and inputs       request.c  actions, requests, timeouts
+ *   machine.c  states                  inputs.c   inputs and questions
+ *   request.c  actions, requests, timeouts
  *   writes.c   writes and their ids    seats.c    seats
  *   token.c    tokens, receivers       options.c  parameters
  */
@@ -210,7 +211,19 @@ void orr__reconnect(orr_lease *l, int reason);
 /* True when a request was overdue, and the connection therefore dropped. */
 bool orr__expire_requests(orr_lease *l);
 uint64_t orr__requests_due(const orr_lease *l);
-/* machine.c: what it means that the request of a slot ended unknown. */
+/* machine.c */
+void orr__go(orr_lease *l, int state);
+/* What the state wants now, until it stays. */
+void orr__settle(orr_lease *l);
+bool orr__is_same_id(const uint8_t *a, const uint8_t *b);
+void orr__note_floor(orr_lease *l, uint64_t epoch);
+void orr__observe(orr_lease *l, const orr_lease_record *r);
+void orr__suspend(orr_lease *l, int reason);
+void orr__on_acquire(orr_lease *l, const orr_lease_answer *a);
+void orr__acquire_durable(orr_lease *l, int32_t replicas);
+void orr__on_renew(orr_lease *l, const orr_lease_answer *a);
+void orr__renew_durable(orr_lease *l, int32_t replicas);
+/* What it means that the request of a slot ended unknown. */
 void orr__slot_dropped(orr_lease *l, int slot);
 uint64_t orr__wanted_ns(const orr_lease *l);
 /* The store said LOST to our token. record may be NULL. */

@@ -1,4 +1,4 @@
-/* The states and inputs of the lease machine; lease.h tells what they mean.
+/* The states of the lease machine; lease.h tells what they mean.
  *
  * Every input does three things: it moves the clock and ends what is overdue,
  * it notes what has come, and it settles: the state's own function decides what
@@ -21,7 +21,7 @@ static const state_row rows[ORR_LEASE_RESIGNING + 1];
 
 #define BIT(state) (1u << ORR_LEASE_##state)
 
-static void go(orr_lease *l, int state)
+void orr__go(orr_lease *l, int state)
 {
     assert(rows[l->state].next & (1u << state));
     l->state = state;
@@ -45,7 +45,7 @@ static uint64_t min_ns(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static void note_floor(orr_lease *l, uint64_t epoch)
+void orr__note_floor(orr_lease *l, uint64_t epoch)
 {
     if (epoch <= l->floor)
         return;
@@ -60,7 +60,7 @@ static void note_floor(orr_lease *l, uint64_t epoch)
 
 /* Observing ----------------------------------------------------------------*/
 
-static bool is_same_id(const uint8_t *a, const uint8_t *b)
+bool orr__is_same_id(const uint8_t *a, const uint8_t *b)
 {
     return memcmp(a, b, 16) == 0;
 }
@@ -82,7 +82,7 @@ static bool is_our_store(orr_lease *l, const uint8_t *id)
 {
     bool is_known = orr__session_is_set(l->store_id);
     l->is_foreign = false;
-    if (is_same_id(l->store_id, id))
+    if (orr__is_same_id(l->store_id, id))
         return true;
     if (!orr__session_is_set(id)) {
         if (is_known)
@@ -103,7 +103,7 @@ static bool is_our_store(orr_lease *l, const uint8_t *id)
 }
 
 /* The pair counts as unchanged from when it was first seen, by our clock. */
-static void observe(orr_lease *l, const orr_lease_record *r)
+void orr__observe(orr_lease *l, const orr_lease_record *r)
 {
     if (!is_sane(l, r))
         return;
@@ -112,7 +112,7 @@ static void observe(orr_lease *l, const orr_lease_record *r)
         return;
     }
     if (r->exists)
-        note_floor(l, r->token.epoch);
+        orr__note_floor(l, r->token.epoch);
     const orr_lease_record *o = &l->observed;
     bool is_same =
         l->has_observed && o->exists == r->exists && o->held == r->held &&
@@ -140,8 +140,9 @@ static uint64_t contend_at(const orr_lease *l)
     if (!r->exists && !is_formatted(l))
         return ORR__NEVER;
     uint64_t at = l->seen_ns + watch_ns(l, r->exists ? r->ttl_ms : l->o.ttl_ms);
-    bool is_own = is_same_id(r->token.session, l->token.session);
-    bool is_gone = l->has_gone && is_same_id(r->token.session, l->gone_session);
+    bool is_own = orr__is_same_id(r->token.session, l->token.session);
+    bool is_gone =
+        l->has_gone && orr__is_same_id(r->token.session, l->gone_session);
     if (l->o.is_exclusive || (r->exists && (!r->held || is_own || is_gone)))
         at = 0;
     return at > l->hold_until_ns ? at : l->hold_until_ns;
@@ -180,9 +181,9 @@ static void look(orr_lease *l)
 static void fall_back(orr_lease *l)
 {
     if (l->is_unreleased)
-        go(l, ORR_LEASE_REVOKED);
+        orr__go(l, ORR_LEASE_REVOKED);
     else
-        go(l, l->has_grant ? ORR_LEASE_SUSPENDED : ORR_LEASE_CANDIDATE);
+        orr__go(l, l->has_grant ? ORR_LEASE_SUSPENDED : ORR_LEASE_CANDIDATE);
 }
 
 static void back_off(orr_lease *l)
@@ -193,7 +194,7 @@ static void back_off(orr_lease *l)
 }
 
 /* One acquire: its session is its operation id. What it has seen is checked by
- * the store, so a copy that arrives late finds another pair and does nothing. */
+ * the store, so a late copy finds another pair and does nothing. */
 static void send_acquire(orr_lease *l)
 {
     orr_lease_action *a = orr__send(l, ORR__SLOT_ACQUIRE, ORR_LEASE_ACQUIRE);
@@ -225,7 +226,7 @@ static void contend(orr_lease *l)
     if (r->exists)
         memcpy(l->attempt_session, r->token.session, 16);
     l->attempt_seq = r->exists ? r->seq : 0;
-    go(l, ORR_LEASE_ACQUIRING);
+    orr__go(l, ORR_LEASE_ACQUIRING);
     send_acquire(l);
 }
 
@@ -240,11 +241,11 @@ static void abandon(orr_lease *l)
     fall_back(l);
 }
 
-static void acquire_durable(orr_lease *l, int32_t replicas)
+void orr__acquire_durable(orr_lease *l, int32_t replicas)
 {
     l->slots[ORR__SLOT_ACQUIRE] = (orr__slot){0};
     if (replicas == ORR_LEASE_UNHEARD) {
-        go(l, ORR_LEASE_ACQUIRING);
+        orr__go(l, ORR_LEASE_ACQUIRING);
         orr__reconnect(l, ORR_LEASE_NOT_DURABLE);
         return;
     }
@@ -261,11 +262,11 @@ static void acquire_durable(orr_lease *l, int32_t replicas)
     l->is_validated = true;
     l->is_read = ORR__PLANTED(ORR__BUG_GRANT_UNREAD);
     l->renew_at_ns = l->first_sent_ns + orr__jitter(l, l->o.renew_ms);
-    note_floor(l, l->token.epoch);
-    go(l, ORR_LEASE_READING);
+    orr__note_floor(l, l->token.epoch);
+    orr__go(l, ORR_LEASE_READING);
 }
 
-static void on_acquire(orr_lease *l, const orr_lease_answer *a)
+void orr__on_acquire(orr_lease *l, const orr_lease_answer *a)
 {
     orr__slot *s = &l->slots[ORR__SLOT_ACQUIRE];
     if (a->outcome == ORR_LEASE_APPLIED) {
@@ -278,14 +279,14 @@ static void on_acquire(orr_lease *l, const orr_lease_answer *a)
         }
         s->is_applied = true;
         s->due_ns = l->now_ns + orr__ns(l->o.wait_ms + l->o.request_ms);
-        go(l, ORR_LEASE_CONFIRMING);
+        orr__go(l, ORR_LEASE_CONFIRMING);
         if (a->replicas != ORR_LEASE_AWAITED)
-            acquire_durable(l, a->replicas);
+            orr__acquire_durable(l, a->replicas);
         return;
     }
     *s = (orr__slot){0};
     if (a->reason == ORR_LEASE_BUSY && a->has_record)
-        observe(l, &a->record);
+        orr__observe(l, &a->record);
     else
         back_off(l);
     fall_back(l);
@@ -295,14 +296,14 @@ static void on_acquire(orr_lease *l, const orr_lease_answer *a)
 
 /* Losing -------------------------------------------------------------------*/
 
-static void suspend(orr_lease *l, int reason)
+void orr__suspend(orr_lease *l, int reason)
 {
     if (l->state != ORR_LEASE_LEADING)
         return;
     orr_lease_action *a = orr__push(l, ORR_LEASE_SUSPEND);
     a->token = l->granted;
     a->reason = reason;
-    go(l, ORR_LEASE_SUSPENDED);
+    orr__go(l, ORR_LEASE_SUSPENDED);
 }
 
 static void take_grant(orr_lease *l, int reason)
@@ -331,7 +332,7 @@ static void revoke(orr_lease *l, int reason)
 static void regain(orr_lease *l, int reason)
 {
     orr__alarm(l, reason);
-    suspend(l, reason);
+    orr__suspend(l, reason);
     l->is_regaining = true;
     l->poll_at_ns = l->now_ns;
     if (l->state != ORR_LEASE_SUSPENDED)
@@ -350,7 +351,7 @@ void orr__lose(orr_lease *l, const orr_lease_record *r)
     uint64_t own = l->token.epoch;
     bool is_known = r && is_sane(l, r);
     if (is_known)
-        observe(l, r);
+        orr__observe(l, r);
     if (is_known && l->has_grant && (!r->exists || r->token.epoch < own))
         regain(l, ORR_LEASE_STORE_REGRESSED);
     else
@@ -378,7 +379,7 @@ static void missed(orr_lease *l, int reason)
     }
 }
 
-static void renew_durable(orr_lease *l, int32_t replicas)
+void orr__renew_durable(orr_lease *l, int32_t replicas)
 {
     orr__slot s = l->slots[ORR__SLOT_RENEW];
     l->slots[ORR__SLOT_RENEW] = (orr__slot){0};
@@ -415,7 +416,7 @@ static void renew_durable(orr_lease *l, int32_t replicas)
     regain(l, ORR_LEASE_OUTRANKED);
 }
 
-static void on_renew(orr_lease *l, const orr_lease_answer *a)
+void orr__on_renew(orr_lease *l, const orr_lease_answer *a)
 {
     orr__slot *s = &l->slots[ORR__SLOT_RENEW];
     bool is_leader = l->state == ORR_LEASE_READING ||
@@ -424,7 +425,7 @@ static void on_renew(orr_lease *l, const orr_lease_answer *a)
     bool is_lost =
         a->outcome == ORR_LEASE_NOT_APPLIED && a->reason == ORR_LEASE_LOST;
     if (is_lost && ORR__PLANTED(ORR__BUG_RENEW_AFTER_LOST)) {
-        renew_durable(l, (int32_t)l->o.replicas);
+        orr__renew_durable(l, (int32_t)l->o.replicas);
         return;
     }
     if (!is_leader || a->outcome != ORR_LEASE_APPLIED) {
@@ -444,13 +445,13 @@ static void on_renew(orr_lease *l, const orr_lease_answer *a)
     if (a->has_record && a->record.exists && a->record.seq < l->confirmed_seq &&
         l->has_grant) {
         orr__alarm(l, ORR_LEASE_STORE_REGRESSED);
-        suspend(l, ORR_LEASE_STORE_REGRESSED);
+        orr__suspend(l, ORR_LEASE_STORE_REGRESSED);
         if (l->state == ORR_LEASE_SUSPENDED)
-            go(l, ORR_LEASE_READING);
+            orr__go(l, ORR_LEASE_READING);
         l->is_read = false;
     }
     if (a->replicas != ORR_LEASE_AWAITED)
-        renew_durable(l, a->replicas);
+        orr__renew_durable(l, a->replicas);
 }
 
 /* The states ---------------------------------------------------------------*/
@@ -462,7 +463,7 @@ static bool is_leaving(const orr_lease *l)
 
 static void end(orr_lease *l)
 {
-    go(l, ORR_LEASE_STOPPED);
+    orr__go(l, ORR_LEASE_STOPPED);
     l->is_stopping = l->is_handing_over = false;
     orr__push(l, ORR_LEASE_ENDED);
 }
@@ -472,7 +473,7 @@ static void leave(orr_lease *l)
 {
     take_grant(l, l->is_stopping ? ORR_LEASE_STOP : ORR_LEASE_HANDOVER);
     l->has_resigned = false;
-    go(l, ORR_LEASE_RESIGNING);
+    orr__go(l, ORR_LEASE_RESIGNING);
 }
 
 static void settle_stopped(orr_lease *l)
@@ -547,7 +548,7 @@ static void grant(orr_lease *l)
     l->has_grant = true;
     l->is_regaining = l->is_outranked = false;
     l->last_alarm = ORR_LEASE_NONE;
-    go(l, ORR_LEASE_LEADING);
+    orr__go(l, ORR_LEASE_LEADING);
     orr__push(l, is_same ? ORR_LEASE_RESUME : ORR_LEASE_GRANT)->token =
         l->token;
     if (is_same)
@@ -602,7 +603,7 @@ static void settle_leading(orr_lease *l)
     if (is_leaving(l))
         leave(l);
     else if (!l->is_fit)
-        suspend(l, ORR_LEASE_UNFIT);
+        orr__suspend(l, ORR_LEASE_UNFIT);
     else
         renew_if_due(l);
 }
@@ -622,7 +623,7 @@ static void settle_regaining(orr_lease *l)
     format_if_cold(l);
     if (!l->has_observed || !l->is_fit)
         return;
-    bool is_attempt = is_same_id(r->token.session, l->token.session);
+    bool is_attempt = orr__is_same_id(r->token.session, l->token.session);
     bool is_granted = orr_token_equal(&r->token, &l->granted);
     if (r->exists && is_granted && r->held && !l->is_outranked) {
         /* It is ours again, as it was. */
@@ -691,7 +692,7 @@ static void settle_resigning(orr_lease *l)
     l->poll_at_ns = l->now_ns;
     if (l->is_handing_over)
         l->hold_until_ns = l->now_ns + orr__ns(l->o.ttl_ms);
-    go(l, ORR_LEASE_CANDIDATE);
+    orr__go(l, ORR_LEASE_CANDIDATE);
 }
 
 static const state_row rows[ORR_LEASE_RESIGNING + 1] = {
@@ -725,19 +726,7 @@ static const state_row rows[ORR_LEASE_RESIGNING + 1] = {
 };
 enum { STATES = sizeof rows / sizeof *rows };
 
-/* Inputs -------------------------------------------------------------------*/
-
-static void enter(orr_lease *l, const orr_lease_now *now)
-{
-    if (now->mono_ns > l->now_ns)
-        l->now_ns = now->mono_ns;
-    l->wall_ms = now->wall_ms;
-    orr__expire_requests(l);
-    if (l->state == ORR_LEASE_LEADING && l->now_ns >= l->deadline_ns)
-        suspend(l, ORR_LEASE_DEADLINE);
-}
-
-static void settle(orr_lease *l)
+void orr__settle(orr_lease *l)
 {
     int before;
     do {
@@ -760,279 +749,11 @@ void orr__slot_dropped(orr_lease *l, int slot)
     if (slot == ORR__SLOT_ACQUIRE) {
         l->unconfirmed++;
         l->retry_at_ns = l->now_ns;
-        go(l, ORR_LEASE_ACQUIRING);
+        orr__go(l, ORR_LEASE_ACQUIRING);
     }
-}
-
-void orr_lease_tick(orr_lease *l, const orr_lease_now *now)
-{
-    enter(l, now);
-    settle(l);
-}
-
-void orr_lease_start(orr_lease *l, const orr_lease_now *now)
-{
-    enter(l, now);
-    l->is_stopping = false;
-    if (l->state == ORR_LEASE_STOPPED) {
-        l->has_observed = false;
-        l->poll_at_ns = l->now_ns;
-        go(l, ORR_LEASE_CANDIDATE);
-    }
-    settle(l);
-}
-
-void orr_lease_stop(orr_lease *l, const orr_lease_now *now)
-{
-    enter(l, now);
-    if (l->state != ORR_LEASE_STOPPED)
-        l->is_stopping = true;
-    settle(l);
-}
-
-void orr_lease_handover(orr_lease *l, const orr_lease_now *now)
-{
-    enter(l, now);
-    if (l->state != ORR_LEASE_STOPPED && l->state != ORR_LEASE_CANDIDATE &&
-        l->state != ORR_LEASE_REVOKED)
-        l->is_handing_over = true;
-    settle(l);
-}
-
-void orr_lease_hint(orr_lease *l, const orr_lease_now *now, int kind,
-                    const uint8_t *session)
-{
-    enter(l, now);
-    if (kind == ORR_HINT_GONE && session) {
-        memcpy(l->gone_session, session, 16);
-        l->has_gone = true;
-    }
-    /* A storm of hints costs a look each tenth of a poll at most. */
-    uint64_t early = l->looked_ns + orr__ns(l->o.poll_ms) / 10;
-    if (early < l->now_ns)
-        early = l->now_ns;
-    l->poll_at_ns = min_ns(l->poll_at_ns, early);
-    settle(l);
-}
-
-void orr_lease_link(orr_lease *l, const orr_lease_now *now, int is_up)
-{
-    enter(l, now);
-    if (l->is_up)
-        orr__drop_requests(l);
-    l->is_up = is_up;
-    l->poll_at_ns = l->renew_at_ns = l->retry_at_ns = l->now_ns;
-    settle(l);
-}
-
-static void on_read(orr_lease *l, const orr_lease_answer *a)
-{
-    if (a->outcome == ORR_LEASE_APPLIED && a->has_record)
-        observe(l, &a->record);
-    else if (a->reason == ORR_LEASE_NOT_PRIMARY)
-        orr__reconnect(l, ORR_LEASE_NOT_PRIMARY);
-}
-
-static void on_snapshot(orr_lease *l, const orr_lease_answer *a)
-{
-    if (l->state != ORR_LEASE_READING)
-        return;
-    if (a->outcome == ORR_LEASE_APPLIED)
-        l->is_read = true;
-    else if (a->reason == ORR_LEASE_LOST)
-        orr__lose(l, a->has_record ? &a->record : NULL);
-    else
-        orr__reconnect(l, a->reason);
-}
-
-static int slot_of(const orr_lease *l, uint64_t request)
-{
-    for (int slot = 0; request != 0 && slot < ORR__SLOTS; slot++) {
-        if (l->slots[slot].request == request)
-            return slot;
-    }
-    return -1;
-}
-
-static void on_answer(orr_lease *l, int slot, const orr_lease_answer *a)
-{
-    if (a->outcome == ORR_LEASE_UNKNOWN) {
-        orr__reconnect(l, a->reason);
-        return;
-    }
-    switch (slot) {
-    case ORR__SLOT_ACQUIRE: on_acquire(l, a); return;
-    case ORR__SLOT_RENEW: on_renew(l, a); return;
-    }
-    l->slots[slot] = (orr__slot){0};
-    switch (slot) {
-    case ORR__SLOT_READ: on_read(l, a); break;
-    case ORR__SLOT_SNAPSHOT: on_snapshot(l, a); break;
-    case ORR__SLOT_FORMAT: l->poll_at_ns = l->now_ns; break;
-    case ORR__SLOT_RESIGN: l->poll_at_ns = l->now_ns; break;
-    }
-}
-
-void orr_lease_answered(orr_lease *l, const orr_lease_now *now,
-                        const orr_lease_answer *a)
-{
-    enter(l, now);
-    int slot = slot_of(l, a->request);
-    if (slot < 0)
-        orr__write_answered(l, a);
-    else if (l->slots[slot].is_applied)
-        l->late_answers++;
-    else
-        on_answer(l, slot, a);
-    settle(l);
-}
-
-void orr_lease_durable(orr_lease *l, const orr_lease_now *now, uint64_t request,
-                       int32_t replicas)
-{
-    enter(l, now);
-    int slot = slot_of(l, request);
-    if (slot < 0)
-        orr__write_durable(l, request, replicas);
-    else if (!l->slots[slot].is_applied || replicas == ORR_LEASE_AWAITED)
-        l->late_answers++;
-    else if (slot == ORR__SLOT_ACQUIRE)
-        acquire_durable(l, replicas);
-    else
-        renew_durable(l, replicas);
-    settle(l);
-}
-
-void orr_lease_rejected(orr_lease *l, const orr_lease_now *now, int verdict,
-                        const orr_token *mine, const orr_token *highest)
-{
-    enter(l, now);
-    bool is_ours = l->has_grant && orr_token_equal(mine, &l->granted);
-    bool is_above =
-        highest->epoch > mine->epoch ||
-        (verdict == ORR_VERDICT_CONFLICT && highest->epoch == mine->epoch);
-    note_floor(l, highest->epoch);
-    if (is_ours && is_above && highest->epoch <= ORR__FLOOR_MAX) {
-        l->is_outranked = true;
-        l->renew_at_ns = l->now_ns; /* does the store still say us? */
-    }
-    settle(l);
-}
-
-void orr_lease_released(orr_lease *l, const orr_lease_now *now)
-{
-    enter(l, now);
-    l->is_unreleased = false;
-    settle(l);
-}
-
-void orr_lease_floor_saved(orr_lease *l, const orr_lease_now *now,
-                           uint64_t floor, int status)
-{
-    enter(l, now);
-    if (status != ORR_OK)
-        orr__alarm(l, ORR_LEASE_FLOOR_UNSAVED);
-    if (floor > l->saved_floor)
-        l->saved_floor = floor;
-    settle(l);
-}
-
-void orr_lease_set_fit(orr_lease *l, const orr_lease_now *now, int is_fit)
-{
-    enter(l, now);
-    l->is_fit = is_fit;
-    settle(l);
-}
-
-void orr_lease_agree(orr_lease *l, const orr_lease_now *now)
-{
-    enter(l, now);
-    l->is_agreed = true;
-    if (l->is_foreign) {
-        memcpy(l->store_id, l->foreign_id, 16);
-        l->is_foreign = false;
-        l->has_observed = false;
-    }
-    l->last_alarm = ORR_LEASE_NONE;
-    l->poll_at_ns = l->now_ns;
-    settle(l);
-}
-
-/* Asking -------------------------------------------------------------------*/
-
-int orr_lease_may_act(const orr_lease *l, uint64_t mono_ns, orr_token *token)
-{
-    bool is_leading = l->state == ORR_LEASE_LEADING;
-    bool is_early = mono_ns < l->deadline_ns;
-    if (ORR__PLANTED(ORR__BUG_SUSPENDED_ACTS)) {
-        is_leading = l->has_grant;
-        is_early = true;
-    }
-    if (!is_leading || !is_early)
-        return 0;
-    if (token)
-        *token = l->granted;
-    return 1;
-}
-
-void orr_lease_get_status(const orr_lease *l, orr_lease_status *out)
-{
-    *out = (orr_lease_status){
-        .state = l->state,
-        .is_linked = l->is_up,
-        .is_validated = l->is_validated,
-        .last_alarm = l->last_alarm,
-        .floor = l->floor,
-        .renewals = l->renewals,
-        .unconfirmed = l->unconfirmed,
-        .late_answers = l->late_answers,
-        .grants = l->grants,
-        .revocations = l->revocations,
-        .writes = l->user_writes,
-        .seats = l->seat_names.count,
-    };
-    if (l->has_grant) {
-        out->token = l->granted;
-        out->deadline_ns = l->deadline_ns;
-    }
-    if (l->has_observed)
-        out->record = l->observed;
 }
 
 const char *orr_lease_state_name(int state)
 {
     return state >= 0 && state < STATES ? rows[state].name : NULL;
-}
-
-orr_lease *orr_lease_new(const orr_lease_options *o, orr_error *err)
-{
-    if (orr_lease_options_check(o, err) != ORR_OK)
-        return NULL;
-    orr_lease *l = orr_calloc(1, sizeof *l);
-    if (!l || (l->o = *o, orr__writes_init(l) != ORR_OK) ||
-        orr__seats_init(l) != ORR_OK) {
-        orr_lease_free(l);
-        orr_error_set(err, ORR_ENOMEM,
-                      "lease: no memory for %u seats and %u "
-                      "writes",
-                      o->seats_max, o->writes_max);
-        return NULL;
-    }
-    orr_chance_seed(&l->chance, o->seed);
-    memcpy(l->store_id, o->store_id, 16);
-    l->state = ORR_LEASE_STOPPED;
-    l->is_fit = true;
-    l->floor = l->saved_floor = o->floor;
-    l->timer_told_ns = ORR__NEVER;
-    return l;
-}
-
-void orr_lease_free(orr_lease *l)
-{
-    if (!l)
-        return;
-    orr__names_fini(&l->seat_names);
-    orr_free(l->seats);
-    orr_free(l->writes);
-    orr_free(l);
 }

@@ -142,8 +142,7 @@ const char *orr_lease_reason_text(int reason)
         [ORR_LEASE_STORE_FOREIGN] =
             "the store is not the one that was used before; agree to use it",
         [ORR_LEASE_STORE_REGRESSED] =
-            "the store has gone back to older data; what is known to be "
-            "confirmed is put again",
+            "the store has older data; what is known is put again",
         [ORR_LEASE_BAD_RECORD] = "a field of the lease record is out of range",
         [ORR_LEASE_OUTRANKED] =
             "a receiver knows a token above the store's; acquiring above it",
