@@ -13,7 +13,7 @@ endfunction()
 file(GLOB orr_bench_raw CONFIGURE_DEPENDS
   "${CMAKE_CURRENT_SOURCE_DIR}/spec/bench/raw/*.c")
 foreach(source IN LISTS orr_bench_raw)
-  orr_add_bench("${source}" PkgConfig::LIBUV)
+  orr_add_bench("${source}" PkgConfig::LIBUV PkgConfig::HIREDIS)
 endforeach()
 
 file(GLOB orr_bench_core CONFIGURE_DEPENDS
