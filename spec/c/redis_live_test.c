@@ -87,7 +87,7 @@ static void on_reply(world *w, const orr_event *e)
     n->text = strdup(text);
 }
 
-static void pump(world *w)
+static void drain(world *w)
 {
     orr_event e;
 
@@ -97,18 +97,24 @@ static void pump(world *w)
         if (e.kind == ORR_EVENT_REPLY)
             on_reply(w, &e);
     orr_executor_flush(w->ex);
-    orr_loop_turn(w->loop, 1);
+}
+
+static void pump(world *w)
+{
+    drain(w);
+    orr_loop_turn(w->loop, 0);
 }
 
 static void on_guard(world *w, uint32_t slot)
 {
     uint64_t begin = orr_clock_mono_ns();
 
-    while (w->notes[slot].seen == 0) {
+    for (drain(w); w->notes[slot].seen == 0; drain(w)) {
         uint32_t timer;
         /* The loop may sleep without end otherwise. */
-        assert_int_equal(orr_executor_timer(w->ex, 100 * ms, &timer), ORR_OK);
-        pump(w);
+        assert_int_equal(orr_executor_timer(w->ex, 1000 * ms, &timer), ORR_OK);
+        orr_executor_flush(w->ex);
+        orr_loop_turn(w->loop, 1);
         orr_executor_timer_cancel(w->ex, timer);
         if (orr_clock_mono_ns() - begin > 20000 * ms)
             fail_msg("20 s without a reply");

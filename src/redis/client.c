@@ -241,7 +241,7 @@ static int is_script(const orr_redis_arg *a)
 static int format(orr_buf *b, uint32_t count, const orr_redis_arg *args)
 {
     const char *data_few[ARGS_ON_STACK], **data = data_few;
-    size_t lens_few[ARGS_ON_STACK], *lens = lens_few;
+    size_t lens_few[ARGS_ON_STACK] = {0}, *lens = lens_few;
     char *command = NULL;
     int n = -1, rc;
 
