@@ -258,7 +258,8 @@ static int format(orr_buf *b, uint32_t count, const orr_redis_arg *args)
     }
     rc = n < 0 ? ORR_ENOMEM : orr_buf_append(b, command, (size_t)n);
     if (n >= 0) {
-        explicit_bzero(command, (size_t)n < 512 ? (size_t)n : 512);
+        if (is_word(&args[0], "AUTH"))
+            explicit_bzero(command, (size_t)n);
         redisFreeCommand(command);
     }
     if (count > ARGS_ON_STACK) {
@@ -352,7 +353,6 @@ static void become(orr_redis_client *c, int state)
     c->state = (uint8_t)state;
     if (state != ORR_REDIS_READY)
         return;
-    wipe(&c->writing);
     c->owner.ready(c->owner.ctx);
     if (c->state == ORR_REDIS_CLOSED)
         return; /* the owner had enough */

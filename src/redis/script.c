@@ -9,7 +9,7 @@
  *   value, no confirmation      done: the value
  *   value, then confirmation    done: [value, confirmation]
  *   NOSCRIPT                    nothing was done; EVAL with the text, once
- *   another error               done: that error, the confirmation means nothing
+ *   another error               done: that error, whatever the confirmation
  *   value, then no confirmation done: the outcome is unknown
  */
 #include "redis/session.h"

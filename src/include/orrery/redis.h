@@ -69,8 +69,9 @@ typedef struct orr_redis_options {
     uint64_t queue_max;        /* bytes not sent yet; 0 = 64 MiB */
     uint64_t ready_timeout_ns; /* from open to READY; 0 = 5 s */
     uint64_t keepalive_ns;     /* PING after so long without a byte from the
-                                     server, and the end without an answer after
-                                     as much again; 0 = 5 s */
+                                  server while nothing is in flight, and the end
+                                  without an answer after as much again;
+                                  0 = 5 s */
     const char *const *channels; /* NULL: no subscriber */
     uint32_t channel_count;      /* at most 64 */
     uint32_t messages_max;       /* waiting to be taken; 0 = 1,024 */
@@ -117,10 +118,10 @@ int orr_redis_script(orr_redis *r, const char *text, size_t size,
 typedef struct orr_redis_eval {
     uint32_t script;
     uint32_t keys;   /* how many of the arguments are keys */
-    int32_t confirm; /* 0: the reply is the value. 1: WAIT replicas
-                             wait_ms follows on this connection and the reply is
-                             [value, replicas that have it]. 2: the same with
-                             WAITAOF 1 replicas wait_ms: [value, [here, there]] */
+    int32_t confirm; /* 0: the reply is the value. 1: WAIT replicas wait_ms
+                        follows on this connection, and the reply is [value,
+                        replicas that have it]. 2: the same with WAITAOF 1
+                        replicas wait_ms: [value, [here, there]] */
     uint32_t replicas;
     uint32_t wait_ms;
     uint32_t count;
