@@ -165,7 +165,8 @@ typedef struct orr__call {
     int32_t status;    /* of a call that ended without memory for a message */
     uint8_t state;
     bool is_resolve;
-    orr_link *link; /* NULL = same process */
+    bool is_external; /* answered by orr_executor_external_finish */
+    orr_link *link;   /* NULL = same process */
     orr_service *service;
     uint32_t endpoint;
     uint32_t incarnation;

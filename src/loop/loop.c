@@ -31,6 +31,7 @@ struct orr_loop {
     uint64_t spin_ns;
     orr_executor *executor;
     orr_network network;
+    orr_loop_guest *guests;
 };
 
 static uint64_t driver_now_ns(void *ctx)
@@ -282,10 +283,31 @@ uint32_t orr_loop_free(orr_loop *loop)
         return 0;
     if (loop->network.detach != NULL)
         loop->network.detach(loop->network.ctx);
+    while (loop->guests != NULL) {
+        orr_loop_guest *g = loop->guests;
+        loop->guests = g->next;
+        g->detach(g);
+    }
     foreign = handles_close(loop);
     orr_executor_free(loop->executor);
     orr_free(loop);
     return foreign;
+}
+
+void orr_loop_guest_add(orr_loop *loop, orr_loop_guest *g)
+{
+    g->next = loop->guests;
+    loop->guests = g;
+}
+
+void orr_loop_guest_remove(orr_loop *loop, orr_loop_guest *g)
+{
+    orr_loop_guest **at = &loop->guests;
+
+    while (*at != NULL && *at != g)
+        at = &(*at)->next;
+    if (*at != NULL)
+        *at = g->next;
 }
 
 orr_executor *orr_loop_executor(orr_loop *loop)
