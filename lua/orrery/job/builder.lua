@@ -18,6 +18,7 @@
 
 local errors = require("orrery.util.errors")
 local graph = require("orrery.job.graph")
+local sinks = require("orrery.job.sinks")
 local time = require("orrery.util.time")
 
 local M = {}
@@ -270,9 +271,9 @@ function Job:on_result(fn)
   return self
 end
 
---- Is there an on_result handler?
+--- Is there an on_result handler, or a sink that the client prints?
 function Job:has_on_result()
-  return self._on_result ~= nil
+  return self._on_result ~= nil or self._prints
 end
 
 --- The parallelism that the job has when its file names none. For clients.
@@ -281,10 +282,16 @@ function Job:set_default_parallelism(n)
   self._parallelism = check_parallelism("default parallelism", n)
 end
 
---- Runs the handler given to on_result, if any. Gives true, or nil, err.
+--- Prints the lines of sinks.stdout and runs the handler given to on_result, if
+-- any. Gives true, or nil, err.
 ---@return true|nil
 ---@return orrery.Error|nil
 function Job:run_on_result(result, print_line)
+  if self._prints then
+    for _, line in ipairs(result.collected[sinks.STDOUT] or {}) do
+      print_line(line)
+    end
+  end
   if not self._on_result then return true end
   local ok, err = xpcall(function()
     self._on_result(result, print_line)
@@ -574,6 +581,7 @@ function Stream:sink(sink, options)
     refuse("sink: must be a sink such as orrery.sinks.collect(\"name\"), or a "
       .. "table with a function open(self, ctx)")
   end
+  self._job._prints = self._job._prints or sink.collect == sinks.STDOUT
   extend(self, "sink", options.name and check_name("sink", options.name), {
     sink = sink,
     fixed = sink.parallelism,

@@ -16,12 +16,16 @@
 
 local errors = require("orrery.util.errors")
 local builder = require("orrery.job.builder")
-local sinks = require("orrery.job.sinks")
 local sources = require("orrery.job.sources")
+local sinks = require("orrery.job.sinks")
 
 local M = {}
 
 M.SIZE_MAX = 8 * 1024 * 1024
+-- Of standard input that travels with the job.
+M.STDIN_MAX = 64 * 1024 * 1024
+-- No file can have this name: it ends with a slash.
+local STDIN = "stdin/"
 local FILES_MAX = 1000
 local ARGS_MAX = 10000
 
@@ -208,6 +212,22 @@ local function check_args(args)
   return args
 end
 
+-- Reads standard input once, when the job file asks for it.
+local function stdin_reader()
+  local text
+  return function()
+    if not text then
+      text = io.read(M.STDIN_MAX + 1) or ""
+      if #text > M.STDIN_MAX then
+        text = nil
+        error(invalid(string.format("standard input is larger than %d bytes; "
+          .. "put it into a file and use sources.files", M.STDIN_MAX)), 0)
+      end
+    end
+    return text
+  end, function() return text end
+end
+
 --- Loads a job file on the client. Gives { job, entry, args, files }, files as
 -- { { name, text } ... }; or nil and what is wrong, with file and line.
 ---@param path string
@@ -223,8 +243,11 @@ function M.load(path, args)
   folder, entry = folder or ".", entry or path
   local found = collector(folder)
   found.add(entry, text)
+  local read_stdin, stdin = stdin_reader()
   local job
-  job, err = run(text, entry, environment(found.find, args))
+  job, err = sources.with_stdin(read_stdin, function()
+    return run(text, entry, environment(found.find, args))
+  end)
   if not job then return nil, err end
   local ok, scan_error = pcall(found.scan)
   if not ok then return nil, errors.wrap(scan_error, "job_invalid") end
@@ -233,6 +256,7 @@ function M.load(path, args)
     return nil, invalid(string.format("the job file and its modules are %d "
       .. "bytes together, at most %d are allowed", size, M.SIZE_MAX))
   end
+  if stdin() then files[#files + 1] = { STDIN, stdin() } end
   return { job = job, entry = entry, args = args, files = files }
 end
 
@@ -278,7 +302,8 @@ function M.rebuild(bytes, args, codec)
     end
     return nil
   end
-  return run(files[entry], entry, environment(find, args))
+  return sources.with_stdin(function() return files[STDIN] or "" end,
+    function() return run(files[entry], entry, environment(find, args)) end)
 end
 
 --- Compares the operators that a task rebuilt with those of its descriptor.

@@ -149,7 +149,25 @@ function M.print()
     end,
   }
 end
-M.stdout = M.print
+
+-- The name under which stdout collects; the client prints what has it.
+M.STDOUT = "stdout"
+
+--- A line for each record on the standard output of `orrery run`, after the end
+-- of the job: a job that failed printed nothing. More than limit (1,000,000)
+-- lines fail the job.
+---@param options { limit: integer }|nil
+function M.stdout(options)
+  local sink = M.collect(M.STDOUT, { limit = options and options.limit or 1e6 })
+  local open = sink.open
+  sink.open = function(self, ctx)
+    local writer = open(self, ctx)
+    local write = writer.write
+    writer.write = function(record) write(M.format(record)) end
+    return writer
+  end
+  return sink
+end
 
 --- Drops every record and counts them in the accumulator `name` ("discarded").
 function M.discard(name)

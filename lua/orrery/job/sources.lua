@@ -292,4 +292,43 @@ function M.socket(options)
   }
 end
 
+-- The standard input that goes with a job: on the client a function that reads
+-- it, on a task the text that came in the bundle. Set by orrery.job.bundle
+-- while it runs a job file.
+local standard_input
+
+--- Runs fn() while `read` gives the standard input of the job; fn's results.
+function M.with_stdin(read, fn)
+  local before = standard_input
+  standard_input = read
+  local a, b = fn()
+  standard_input = before
+  return a, b
+end
+
+--- Lines of the standard input of `orrery run`. The client reads it to its end
+-- before it submits and sends it along, so the job may be detached, and starts
+-- again from the first line after a failure. Parallelism 1.
+function M.stdin()
+  if not standard_input then
+    bad("sources.stdin: only a job file that orrery run loads has one")
+  end
+  local text = standard_input()
+  return {
+    bounded = true,
+    parallelism = 1,
+    open = function()
+      local at = 1
+      return function(emit)
+        if at > #text then return nil end
+        local last = math.min(at + splits.BLOCK_SIZE - 1, #text)
+        last = text:find("\n", last, true) or #text
+        splits.lines(text:sub(at, last), emit)
+        at = last + 1
+        return true
+      end
+    end,
+  }
+end
+
 return M
