@@ -8,6 +8,7 @@ local Endpoint = require("orrery.rpc.endpoint")
 local errors = require("orrery.util.errors")
 local Executor = require("orrery.rpc.executor")
 local Future = require("orrery.util.future")
+local retry = require("orrery.rpc.retry")
 local Service = require("orrery.rpc.service")
 local serving = require("orrery.rpc.serving")
 local task = require("orrery.util.task")
@@ -19,6 +20,7 @@ local M = {
   remaining_ms = serving.remaining_ms,
   cancelled = serving.cancelled,
   on_cancel = serving.on_cancel,
+  call_with_retry = retry.call_with_retry,
   log = require("orrery.native.log"),
 }
 
@@ -39,7 +41,9 @@ function M.fenced_endpoint(name, methods, options)
 end
 
 --- Makes a service on this state's executor; nil, err when the system refuses.
--- options: bind, name, cluster_id, timeout (default of asks, 10 s), advertise.
+-- options: bind ("host:port", "host:from-to"), advertise (what peers use: host
+-- or host:port), name, cluster_id, timeout (default of asks, 10 s),
+-- connect_retries (0), connect_retry_delay (1 s), ask_callstack (true).
 function M.service(options)
   return Service.new(options)
 end

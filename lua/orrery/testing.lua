@@ -288,5 +288,7 @@ function Sim:free()
 end
 
 M.errors = errors
+--- A service whose gateways can be replaced: testing.double(service).
+M.double = require("orrery.rpc.double").new
 
 return M

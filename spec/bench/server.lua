@@ -5,10 +5,12 @@
 local uv = require("luv")
 local orrery = require("orrery")
 
-local Echo = orrery.endpoint("echo", { echo = {}, add = {}, table = {} })
+local Echo = orrery.endpoint("echo", { echo = {}, add = {}, table = {},
+  size = {} })
 function Echo:init() self.sum = 0 end
 function Echo:echo(bytes) return bytes end
 function Echo:add(k) self.sum = self.sum + k; return self.sum end
+function Echo:size(s) return #s end
 function Echo:table(t) return { id = t.id, ok = true } end
 
 local options = {}
@@ -20,6 +22,7 @@ local service = assert(orrery.service { bind = "127.0.0.1:0",
   tls = folder and { certificate = folder .. "/server.pem",
     key = folder .. "/server.key", authority = folder .. "/ca.pem" } })
 local server = assert(service:start(Echo, { id = "echo" }))
+assert(service:start(Echo, { id = "other" })) -- beside a large body
 print(server.address)
 io.stdout:flush()
 

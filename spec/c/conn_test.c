@@ -230,6 +230,160 @@ static void a_goodbye_of_mismatch_keeps_its_code(void **state)
     assert_down(f, ORR_VERSION_MISMATCH, "its cluster id is x, ours is y?");
 }
 
+/* --- a side that is older or newer ---------------------------------------- */
+
+/* A HELLO with the needed fields, and more by hand: pairs already packed. */
+static void fix_hello_by_hand(orr_buf *out, uint32_t more, const char *pairs,
+                              size_t len)
+{
+    orr_buf body = {0};
+
+    orr_pack_map(&body, 4 + more);
+    orr_buf_append(&body,
+                   "\xa8protocol\x01\xa7"
+                   "cluster\xa5"
+                   "alpha",
+                   24);
+    orr_buf_append(&body,
+                   "\xab"
+                   "incarnation\x05",
+                   13);
+    orr_buf_append(&body,
+                   "\xa9"
+                   "frame_max\xcd\x10\x00",
+                   13);
+    orr_buf_append(&body, pairs, len);
+    fix_frame(out, ORR_FRAME_HELLO, 0, body.data, (uint32_t)body.len);
+    orr_buf_free(&body);
+}
+
+static void by_hand(fixture *f, uint32_t more, const char *pairs, size_t len)
+{
+    orr_buf hello = {0};
+
+    fix_new(f, 0);
+    orr__conn_connected(f->conn, f->now);
+    fix_hello_by_hand(&hello, more, pairs, len);
+    fix_input(f, hello.data, hello.len);
+    orr_buf_free(&hello);
+}
+
+#define BY_HAND(f, n, pairs) by_hand(f, n, pairs, sizeof pairs - 1)
+
+static void an_older_peer_without_ranges_and_features_is_taken(void **state)
+{
+    fixture *f = *state;
+
+    BY_HAND(f, 0, "");
+    assert_int_equal(f->conn->state, ORR_CONN_OPEN);
+    assert_int_equal(f->conn->link.features, 0);
+    assert_int_equal(f->conn->link.body_max, 4096);
+    assert_int_equal(f->conn->link.frame_max, 4096);
+}
+
+static void a_newer_peer_that_knows_our_version_is_taken(void **state)
+{
+    fixture *f = *state;
+
+    BY_HAND(f, 3,
+            "\xa4wire\x92\x01\x02"
+            "\xa8"
+            "features\x92\xa6teapot\xa6quanta"
+            "\xa6"
+            "colour\x81\xa1x\xa4"
+            "blue");
+    assert_int_equal(f->conn->state, ORR_CONN_OPEN);
+    assert_int_equal(f->conn->link.features, 0);
+}
+
+static void no_common_wire_version_is_named_with_both_ranges(void **state)
+{
+    fixture *f = *state;
+
+    BY_HAND(f, 1, "\xa4wire\x92\x02\x03");
+    assert_down(f, ORR_VERSION_MISMATCH,
+                "its wire version is 2 to 3, ours is 1");
+    assert_int_equal((int32_t)wrote(f, 1, NULL).method, ORR_VERSION_MISMATCH);
+}
+
+static void a_critical_feature_that_is_unknown_is_refused_by_name(void **state)
+{
+    fixture *f = *state;
+    const uint8_t *body;
+    char reason[64];
+
+    BY_HAND(f, 1,
+            "\xa8"
+            "features\x92\xa6teapot\xa7!quanta");
+    assert_down(f, ORR_VERSION_MISMATCH,
+                "it insists on the feature \"quanta\", which is not known");
+    assert_int_equal(wrote(f, 1, &body).kind, ORR_FRAME_GOODBYE);
+    orr__printable(reason, sizeof reason, body + 2, 25);
+    assert_string_equal(reason, "you insist on the feature");
+}
+
+static void a_critical_field_that_is_unknown_is_refused_by_name(void **state)
+{
+    fixture *f = *state;
+
+    BY_HAND(f, 1, "\xa7!colour\x07");
+    assert_down(f, ORR_VERSION_MISMATCH, "insists on the field \"colour\"");
+}
+
+static void a_feature_of_ours_may_be_critical_to_the_peer(void **state)
+{
+    fixture *f = *state;
+
+    BY_HAND(f, 5,
+            "\xa8"
+            "features\x91\xa7!chunks"
+            "\xa8"
+            "body_max\xcd\x20\x00"
+            "\xaa"
+            "bodies_max\x02"
+            "\xa6window\xcd\x20\x00"
+            "\xaa"
+            "body_first\xcd\x04\x00");
+    assert_int_equal(f->conn->state, ORR_CONN_OPEN);
+    assert_int_equal(f->conn->link.features, ORR_FEATURE_CHUNKS);
+    assert_int_equal(f->conn->link.body_max, 8192);
+    assert_int_equal(f->conn->link.frame_max, 4096);
+}
+
+static void a_frame_of_an_unknown_kind_is_skipped_when_optional(void **state)
+{
+    fixture *f = *state;
+    orr_buf bytes = {0};
+    orr_header h = {.kind = 77, .flags = ORR_FLAG_OPTIONAL, .length = 5};
+
+    assert_true(fix_open(f, 1));
+    fix_put(&bytes, h, "extra");
+    fix_frame(&bytes, ORR_FRAME_TELL, 4, "x", 1);
+    fix_input(f, bytes.data, bytes.len);
+    assert_int_equal(f->conn->state, ORR_CONN_OPEN);
+    assert_int_equal(f->received, 1);
+    orr_buf_reset(&bytes);
+    h.flags = 0;
+    fix_put(&bytes, h, "extra");
+    fix_input(f, bytes.data, bytes.len);
+    orr_buf_free(&bytes);
+    assert_down(f, ORR_UNREACHABLE, "not a frame of ours (version 1, kind 77)");
+}
+
+static void an_optional_frame_before_the_handshake_is_refused(void **state)
+{
+    fixture *f = *state;
+    orr_buf bytes = {0};
+    orr_header h = {.kind = 77, .flags = ORR_FLAG_OPTIONAL};
+
+    fix_new(f, 1);
+    orr__conn_connected(f->conn, f->now);
+    fix_put(&bytes, h, NULL);
+    fix_input(f, bytes.data, bytes.len);
+    orr_buf_free(&bytes);
+    assert_int_equal(f->conn->state, ORR_CONN_CLOSED);
+}
+
 #define TEXT(s) s, sizeof s - 1
 
 static void bad_hellos_are_protocol_errors(void **state)
@@ -252,6 +406,23 @@ static void bad_hellos_are_protocol_errors(void **state)
               "frame_max\x10"),
          "frame_max 16"},
         {TEXT("\x81\xa5nonce\xc4\x02xx"), "bad \"nonce\""},
+        {TEXT("\x81\xa4wire\x01"), "bad \"wire\""},
+        {TEXT("\x81\xa4wire\x92\x02\x01"), "bad \"wire\""},
+        {TEXT("\x81\xa4wire\x92\x00\x01"), "bad \"wire\""},
+        {TEXT("\x81\xa8"
+              "features\x01"),
+         "bad \"features\""},
+        {TEXT("\x81\xa8"
+              "features\x91\x01"),
+         "bad \"features\""},
+        {TEXT("\x85\xa8protocol\x01\xa7"
+              "cluster\xa5"
+              "alpha\xab"
+              "incarnation\x01\xa9"
+              "frame_max\xcd\x10\x00\xa8"
+              "features\x91\xa6"
+              "chunks"),
+         "lacks body_max"},
         {TEXT("\xdf\xff\xff\xff\xff"), "not a map"},
     };
     fixture *f = *state;
@@ -769,6 +940,14 @@ int main(void)
         ROW(another_cluster_is_named_with_both_values),
         ROW(another_wire_version_is_named_with_both_values),
         ROW(a_goodbye_of_mismatch_keeps_its_code),
+        ROW(an_older_peer_without_ranges_and_features_is_taken),
+        ROW(a_newer_peer_that_knows_our_version_is_taken),
+        ROW(no_common_wire_version_is_named_with_both_ranges),
+        ROW(a_critical_feature_that_is_unknown_is_refused_by_name),
+        ROW(a_critical_field_that_is_unknown_is_refused_by_name),
+        ROW(a_feature_of_ours_may_be_critical_to_the_peer),
+        ROW(a_frame_of_an_unknown_kind_is_skipped_when_optional),
+        ROW(an_optional_frame_before_the_handshake_is_refused),
         ROW(bad_hellos_are_protocol_errors),
         ROW(frames_before_and_hello_after_the_handshake_are_refused),
         ROW(a_stream_may_be_split_anywhere),

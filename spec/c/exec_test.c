@@ -65,6 +65,8 @@ static int link_send(orr_link *l, const orr_header *h, const uint8_t *body)
         return ORR_OVERLOADED;
     if (!wl->open)
         return ORR_UNREACHABLE;
+    if (h->length > l->body_max)
+        return ORR_TOO_LARGE;
     orr_header_encode(h, head);
     assert_int_equal(orr_buf_append(&wl->out, head, sizeof head), ORR_OK);
     return orr_buf_append(&wl->out, body, h->length);
@@ -102,8 +104,11 @@ static int link_is_open(orr_link *l)
     return ((wire_link *)l)->open;
 }
 
-static const orr_link_ops ops = {link_send, link_flush, link_acquire,
-                                 link_release, link_is_open};
+static const orr_link_ops ops = {.send = link_send,
+                                 .flush = link_flush,
+                                 .acquire = link_acquire,
+                                 .release = link_release,
+                                 .is_open = link_is_open};
 
 static wire_link *new_link(node *n)
 {
@@ -854,6 +859,23 @@ static void a_batch_ends_and_the_next_turn_goes_on(void **state)
     assert_int_equal(given, ORR_BATCH_MAX + 10);
 }
 
+static void calls_to_an_executor_that_ends_are_answered(void **state)
+{
+    world *w = *state;
+    node *a = &w->nodes[0], *c = &w->nodes[2];
+    open_node(w, 2, 9);
+    orr_service_free(c->service);
+    c->service = a->service;
+    uint32_t slot = open_endpoint(c, "late", NULL), target;
+    assert_int_equal(
+        orr_executor_target(a->ex, a->service, slot, NULL, &target), ORR_OK);
+    uint32_t waits = ask(a, target, 0, 1, 0);
+    tell(a, target, 2, 0);
+    orr_executor_free(c->ex);
+    expect_status(a, waits, ORR_UNREACHABLE, "has ended");
+    expect_status(a, ask(a, target, 0, 3, 0), ORR_UNREACHABLE, "has ended");
+}
+
 /* --- two threads ---------------------------------------------------------- */
 
 typedef struct peer {
@@ -1092,6 +1114,8 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_batch_ends_and_the_next_turn_goes_on,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            calls_to_an_executor_that_ends_are_answered, setup, teardown),
         cmocka_unit_test(two_threads_exchange_calls_in_order),
         cmocka_unit_test_setup_teardown(every_failing_allocation_is_survived,
                                         setup, teardown),

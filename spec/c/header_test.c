@@ -87,10 +87,12 @@ static void only_our_version_and_known_kinds_are_taken(void **state)
         assert_int_equal(h.version, i);
         sample_bytes(data);
         data[5] = (uint8_t)i;
-        rc = i >= ORR_FRAME_HELLO && i <= ORR_FRAME_GOODBYE ? ORR_OK
-                                                            : ORR_EPROTO;
+        data[7] &= 0x7f;
+        rc = i >= ORR_FRAME_HELLO && i <= ORR_FRAME_ABORT ? ORR_OK : ORR_EPROTO;
         assert_int_equal(orr_header_decode(&h, data, sizeof data), rc);
         assert_int_equal(h.kind, i);
+        data[7] |= 0x80; /* optional */
+        assert_int_equal(orr_header_decode(&h, data, sizeof data), ORR_OK);
     }
 }
 

@@ -245,7 +245,7 @@ static void large_bodies(void **state)
     uint32_t target = joined(w, w->parties[1].address);
     static const size_t sizes[] = {1 << 20, 100, 12 << 20, 70000};
     uint32_t crcs[4];
-    uint8_t *body = calloc(1, 17 << 20);
+    uint8_t *body = calloc(1, 12 << 20);
 
     for (size_t i = 0; i < 12 << 20; i++)
         body[i] = (uint8_t)(i * 131 >> 5);
@@ -254,13 +254,15 @@ static void large_bodies(void **state)
         assert_int_equal(party_ask(a, target, body, sizes[i], 0), ORR_OK);
     }
     pump_until(w, a->replies == 5);
+    /* Asked in order; the answers pass each other. */
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(a->reply[1 + i].size, sizes[i]);
-        assert_int_equal(a->reply[1 + i].crc, crcs[i]);
+        int at = 1;
+
+        while (at < 5 && a->reply[at].size != sizes[i])
+            at++;
+        assert_int_equal(a->reply[at].size, sizes[i]);
+        assert_int_equal(a->reply[at].crc, crcs[i]);
     }
-    assert_int_equal(party_ask(a, target, body, 17 << 20, 0), ORR_OK);
-    pump_until(w, a->replies == 6);
-    assert_reply(a, ORR_TOO_LARGE, "");
     free(body);
 }
 
@@ -448,17 +450,17 @@ static void a_peer_that_reads_nothing_bounds_the_queue(void **state)
     world *w = *state;
     party *a = &w->parties[0];
     uint32_t target = joined(w, w->parties[1].address);
-    size_t size = 1 << 20;
+    size_t size = 1 << 17;
     uint8_t *body = calloc(1, size);
     orr_net_info info;
     int asked = 0;
 
-    for (; asked < 60 && a->replies == 1; asked++) {
+    for (; asked < 800 && a->replies == 1; asked++) {
         party_ask(a, target, body, size, 0);
         party_drain(a);
         orr_loop_turn(w->loops[0], 0);
     }
-    assert_true(asked >= 32 && asked < 60);
+    assert_true(asked >= 256 && asked < 800);
     assert_reply(a, ORR_OVERLOADED, "");
     orr_net_info_get(a->net, &info);
     assert_int_equal(info.connections, 1);

@@ -149,6 +149,17 @@ describe("a cluster", function()
     assert_exact(c:result(id), 10)
   end)
 
+  it("a task that ends without a word is noticed and the job runs again",
+    function()
+      local c = start()
+      local id = c:submit(c:plan({ splits = numbers(10),
+        script = { vanish = { ["2_0_0"] = true } } }))
+      assert_exact(c:result(id), 10)
+      local details = assert(c:ask("request_job", id))
+      assert.equal("executor_died",
+        details.exceptions[1].error.code)
+    end)
+
   it("J-15 D-09 cancel is idempotent and works on running jobs", function()
     local c = start()
     local id = c:submit(c:plan({ script = { run_ms = 100000 } }))

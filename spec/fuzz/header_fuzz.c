@@ -16,8 +16,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static int is_known(const uint8_t *data)
 {
-    return data[4] == ORR_WIRE_VERSION && data[5] >= ORR_FRAME_HELLO &&
-           data[5] <= ORR_FRAME_GOODBYE;
+    int is_optional = (data[7] & 0x80) != 0;
+
+    return data[4] == ORR_WIRE_VERSION &&
+           (is_optional ||
+            (data[5] >= ORR_FRAME_HELLO && data[5] <= ORR_FRAME_ABORT));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

@@ -112,6 +112,16 @@ describe("a bundle", function()
       .. "returned nothing")
   end)
 
+  it("names the line of a mistake in the last call of a returned chain",
+    function()
+    local head = "local orrery = require('orrery')\n"
+    refused(head .. "return orrery.job('j', { parallelism = 0 })",
+      "job.lua:2: job option parallelism")
+    refused(head .. "local job = orrery.job('j')\n"
+      .. "return job\n  :sorce()\n-- return nothing else\n",
+      "job.lua:4: ")
+  end)
+
   it("refuses bytecode", function()
     refused(string.dump(function() end),
       "attempt to load chunk with wrong mode")

@@ -268,6 +268,14 @@ describe("gateways:", function()
         orrery.endpoint("own", {}, case[1])
       end, case[2])
     end
+    local guarded = { name = "guard", methods = { x = { permission = "ops" } } }
+    local Guarded = orrery.endpoint("own", { x = {} },
+      { gateways = { guarded } })
+    assert.are.equal("ops", Guarded._methods[1].permission)
+    assert.error_matches(function()
+      orrery.endpoint("child", { x = { permission = "user" } },
+        { extends = Guarded })
+    end, "differ in permission")
     local Own = orrery.endpoint("own", { status = { timeout = "9s" } },
       { gateways = { STATUS } })
     assert.are.equal(9000, Own._methods[1].timeout_ms)

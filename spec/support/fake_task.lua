@@ -2,7 +2,8 @@
 -- splits of its vertex, each for `split_ms`, runs for `run_ms`, and ends with
 -- what it read. descriptor.options.script = { run_ms, split_ms,
 --   fail = { ["<vertex>_<subtask>_<attempt>"] = message },
---   hang = { same = true } }: a hanging task ignores its cancellation.
+--   hang = { same = true }, vanish = { same = true } }: a hanging task ignores
+-- its cancellation, a vanishing one ends without a word.
 local orrery = require("orrery")
 local errors = require("orrery.util.errors")
 
@@ -53,6 +54,7 @@ function Task:_run()
   local name = d.attempt:match("_(.*)$")
   if not self:_tell("INITIALIZING") then return end
   if not self:_tell("RUNNING") then return end
+  if script.vanish and script.vanish[name] then return self:close_async() end
   local read, err = self:_read(script)
   orrery.sleep(script.run_ms or 100)
   if self._is_over then return end

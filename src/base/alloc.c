@@ -4,6 +4,7 @@
  * number of an allocation is its place in the total order of that add, so at
  * most one allocation of all threads meets the mark.
  */
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -49,7 +50,9 @@ void *orr_calloc(size_t count, size_t size)
 
 void *orr_realloc(void *p, size_t size)
 {
-    void *q = checked(is_marked() ? NULL : realloc(p, real_size(size)));
+    void *q = checked(is_marked()             ? NULL
+                      : size >= ORR_LARGE_MIN ? orr_large_realloc(p, size)
+                                              : realloc(p, real_size(size)));
     if (p != NULL && q != NULL)
         atomic_fetch_add_explicit(&gone, 1, memory_order_relaxed);
     return q;
@@ -60,7 +63,10 @@ void orr_free(void *p)
     if (p == NULL)
         return;
     atomic_fetch_add_explicit(&gone, 1, memory_order_relaxed);
-    free(p);
+    if (malloc_usable_size(p) >= ORR_LARGE_MIN)
+        orr_large_free(p);
+    else
+        free(p);
 }
 
 void orr_alloc_fail_at(uint64_t n)

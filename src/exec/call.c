@@ -177,7 +177,8 @@ static void late(orr_executor *ex, uint32_t slot, const orr__call *c)
 
 static bool is_phase(int32_t status)
 {
-    return status == ORR_EXPIRED_IN_QUEUE || status == ORR_EXPIRED_IN_HANDLER;
+    return status == ORR_EXPIRED_IN_QUEUE || status == ORR_EXPIRED_IN_HANDLER ||
+           status == ORR_EXPIRED_UNSENT;
 }
 
 /* Turns the answer to a resolve into the event's map: a target is made, and
@@ -278,8 +279,8 @@ static void post_to_endpoint(orr_executor *ex, const orr__call *c, orr_msg *m)
         orr__msg_free(ex, m);
     else if (to == ex)
         orr__cancel_here(ex, m);
-    else
-        orr__post(to, m);
+    else if (!orr__post(to, m))
+        orr__msg_free(ex, m);
 }
 
 /* Tells the callee's core that the caller gave up. */
@@ -446,18 +447,17 @@ size_t orr_executor_sender(orr_executor *ex, uint32_t call, char *out,
     if (m->link != 0 && m->origin == ex) {
         const orr_link *l = orr__link_at(ex, m->link);
         snprintf(out, size, "%s",
-                 l != NULL && l->peer != NULL ? l->peer : "a closed connection");
+                 l != NULL && l->peer != NULL ? l->peer
+                                              : "a closed connection");
     } else if (m->link != 0) {
         snprintf(out, size, "a connection of executor %u", m->origin->number);
     } else {
-        const orr__call *c =
-            m->origin == ex && m->kind == ORR_FRAME_ASK
-                ? orr__call_at(ex, m->call_slot)
-                : NULL;
+        const orr__call *c = m->origin == ex && m->kind == ORR_FRAME_ASK
+                                 ? orr__call_at(ex, m->call_slot)
+                                 : NULL;
         const orr__active *items = ex->actives.items;
         if (c != NULL && c->parent != 0)
-            snprintf(out, size, "endpoint %s",
-                     items[c->parent].endpoint->name);
+            snprintf(out, size, "endpoint %s", items[c->parent].endpoint->name);
         else
             snprintf(out, size, "executor %u", m->origin->number);
     }
@@ -493,6 +493,14 @@ orr_msg *orr__active_take(orr_executor *ex, uint32_t handle, bool *abandoned)
     return m;
 }
 
+static void post_or_drop(orr_executor *ex, orr_msg *m)
+{
+    if (orr__post(m->origin, m))
+        return;
+    ex->dropped++;
+    orr__msg_free(ex, m);
+}
+
 /* Sends a finished message (status, body) to who called. Takes m. */
 void orr__route_reply(orr_executor *ex, orr_msg *m)
 {
@@ -501,12 +509,12 @@ void orr__route_reply(orr_executor *ex, orr_msg *m)
         if (m->origin == ex)
             orr__on_reply(ex, m);
         else
-            orr__post(m->origin, m);
+            post_or_drop(ex, m);
         return;
     }
     if (m->origin != ex) {
         m->kind = ORR__MSG_REPLY_OUT;
-        orr__post(m->origin, m);
+        post_or_drop(ex, m);
         return;
     }
     orr_link *l = orr__link_at(ex, m->link);
@@ -517,18 +525,27 @@ void orr__route_reply(orr_executor *ex, orr_msg *m)
     }
     orr_header h = {.kind = ORR_FRAME_REPLY,
                     .version = ORR_WIRE_VERSION,
+                    .flags = m->flags & ORR_FLAG_SPILLED,
                     .call_slot = m->call_slot,
                     .call_generation = m->call_generation,
                     .endpoint = m->endpoint,
                     .incarnation = m->incarnation,
                     .method = (uint32_t)m->status};
     int code = orr__link_send(ex, l, &h, &m->body);
-    if (code == ORR_TOO_LARGE) {
+    if (code == ORR_TOO_LARGE || code == ORR_OVERLOADED) {
         char text[160];
-        snprintf(text, sizeof text, "the result has %zu bytes, the limit is %u",
-                 m->body.len, l->body_max);
-        h.method = (uint32_t)ORR_TOO_LARGE;
-        if (orr__pack_error(&m->body, ORR_TOO_LARGE, text) == ORR_OK)
+        if (code == ORR_TOO_LARGE)
+            snprintf(text, sizeof text,
+                     "the result has %zu bytes, the limit is %u", m->body.len,
+                     l->body_max);
+        else
+            snprintf(text, sizeof text,
+                     "the connection's send queue has no room for a result of "
+                     "%zu bytes",
+                     m->body.len);
+        h.flags = 0;
+        h.method = (uint32_t)code;
+        if (orr__pack_error(&m->body, code, text) == ORR_OK)
             code = orr__link_send(ex, l, &h, &m->body);
     }
     if (code != ORR_OK)
@@ -536,8 +553,8 @@ void orr__route_reply(orr_executor *ex, orr_msg *m)
     orr__msg_free(ex, m);
 }
 
-int orr_executor_reply(orr_executor *ex, uint32_t call, int32_t status,
-                       orr_msg *body)
+static int answer(orr_executor *ex, uint32_t call, int32_t status,
+                  uint16_t flags, orr_msg *body)
 {
     bool abandoned;
     const orr__active *a = orr__active_at(ex, call);
@@ -561,6 +578,28 @@ int orr_executor_reply(orr_executor *ex, uint32_t call, int32_t status,
     body->body = swap;
     orr__msg_free(ex, body);
     m->status = status;
+    m->flags = flags;
     orr__route_reply(ex, m);
     return ORR_OK;
+}
+
+int orr_executor_reply(orr_executor *ex, uint32_t call, int32_t status,
+                       orr_msg *body)
+{
+    return answer(ex, call, status, 0, body);
+}
+
+int orr_executor_reply_spilled(orr_executor *ex, uint32_t call, orr_msg *key)
+{
+    return answer(ex, call, ORR_OK, ORR_FLAG_SPILLED, key);
+}
+
+int orr_executor_call_spills(const orr_executor *ex, uint32_t call)
+{
+    uint32_t index = call & ORR__INDEX_MASK;
+    const orr__active *a = (const orr__active *)ex->actives.items + index;
+
+    return index != 0 && index < ex->actives.count && a->msg != NULL &&
+           orr__handle(index, a->generation) == call &&
+           (a->msg->flags & ORR_FLAG_SPILLS) != 0;
 }

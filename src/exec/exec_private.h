@@ -30,6 +30,9 @@ enum {
     ORR__BODY_FIRST = 192
 };
 
+/* Of any message, also those that stay here: what a header can say. */
+#define ORR__BODY_MAX UINT32_MAX
+
 #define ORR__NONE UINT32_MAX
 
 /* Who sent a message: a bit in the sets of orr__description.permissions. */
@@ -120,9 +123,9 @@ struct orr__endpoint {
     _Atomic uint64_t received;
     _Atomic uint64_t posted_ns;
     _Atomic uint64_t posted_turn;
-    _Atomic(orr__stats *) stats;  /* by the owner; replaced under the lock */
-    orr__method_stats *retired;   /* lock; see orr_service_method_reset */
-    uint32_t active; /* head of the calls taken and not answered */
+    _Atomic(orr__stats *) stats; /* by the owner; replaced under the lock */
+    orr__method_stats *retired;  /* lock; see orr_service_method_reset */
+    uint32_t active;             /* head of the calls taken and not answered */
     bool is_ready;
     uint32_t quota;
     orr__endpoint *ready_next;
@@ -141,7 +144,7 @@ struct orr_service {
     _Atomic int requires_tls;
     uint32_t stats_tables;  /* lock */
     _Atomic int stats_full; /* no table can be made now */
-    uint32_t free_head; /* lock; chained by hash_next */
+    uint32_t free_head;     /* lock; chained by hash_next */
     uint32_t next_incarnation;
     uint32_t buckets[ORR__BUCKETS];
 };
@@ -269,7 +272,7 @@ struct orr_executor {
     _Atomic uint64_t turn_ns; /* when the last one began */
     _Atomic(orr__endpoint *) running;
     orr__seen seen;
-    orr__histogram lag; /* from when a turn was wanted to when it began */
+    orr__histogram lag;       /* from when a turn was wanted to when it began */
     orr_executor *alive_next; /* alive_lock */
 
     /* owner */
@@ -353,7 +356,10 @@ static inline orr_msg *orr__queue_pop(orr__queue *q)
     }
     return m;
 }
-void orr__post(orr_executor *to, orr_msg *m);
+/* The inbox of an executor that has ended. */
+#define ORR__INBOX_CLOSED ((orr_msg *)1)
+/* Takes m, unless it answers false: that executor has ended. Thread: any. */
+bool orr__post(orr_executor *to, orr_msg *m);
 
 /* service.c */
 orr__endpoint *orr__endpoint_at(orr_service *s, uint32_t slot);
@@ -415,7 +421,7 @@ void orr__route_reply(orr_executor *ex, orr_msg *m);
 /* link.c */
 orr_link *orr__link_at(orr_executor *ex, uint32_t number);
 int orr__link_send(orr_executor *ex, orr_link *l, const orr_header *h,
-                   const orr_buf *body);
+                   orr_buf *body);
 
 /* executor.c: shows its tables to other threads. */
 void orr__executor_see(orr_executor *ex);
@@ -437,8 +443,9 @@ void orr__stats_refused(orr__endpoint *ep, uint32_t method);
 void orr__stats_expired(orr__endpoint *ep, uint32_t method);
 /* Forgets all of an endpoint; lock held. */
 void orr__stats_clear(orr_executor *ex, orr__endpoint *ep);
-/* Posts a message to the endpoint's executor, counted as waiting there. */
-void orr__post_to(orr_executor *from, orr__endpoint *ep, orr_executor *to,
+/* Posts a message to the endpoint's executor, counted as waiting there; answers
+ * and keeps as orr__post does. */
+bool orr__post_to(orr_executor *from, orr__endpoint *ep, orr_executor *to,
                   orr_msg *m);
 void orr__method_name(const orr__description *d, uint32_t method, char *out,
                       size_t size);

@@ -1,8 +1,8 @@
 /* The executor itself: its life, its turns, what it gives out, what it sends.
  *
  * Memory of an executor is reused, not freed, while others live: another thread
- * may still hold a pointer to post to. What such a late post brings is thrown
- * away when the memory is used again.
+ * may still hold a pointer to post to. The inbox of one that has ended refuses
+ * such a late post, so that a call of it ends.
  */
 #include <stdio.h>
 #include <string.h>
@@ -50,12 +50,12 @@ orr_executor *orr_executor_new(const orr_driver *d, uint32_t number,
     orr_executor *ex = from_pool();
     if (ex == NULL)
         return NULL;
-    free_list(ex, atomic_exchange(&ex->inbox, NULL));
     pthread_mutex_lock(&ex->wake_lock);
     ex->driver = *d;
     ex->number = number;
     ex->is_closed = false;
     pthread_mutex_unlock(&ex->wake_lock);
+    atomic_store(&ex->inbox, NULL);
     orr_chance_seed(&ex->chance, seed);
     ex->armed_ns = UINT64_MAX;
     ex->now_is_fresh = false;
@@ -115,9 +115,23 @@ static void end_calls(orr_executor *ex)
     }
 }
 
+/* Calls that it would have taken next are answered, the rest has no reader. */
+static void close_inbox(orr_executor *ex)
+{
+    orr_msg *m = atomic_exchange(&ex->inbox, ORR__INBOX_CLOSED);
+    while (m != NULL) {
+        orr_msg *next = m->next;
+        if (m->kind == ORR_FRAME_ASK)
+            orr__fail(ex, m, ORR_UNREACHABLE,
+                      "the endpoint's executor has ended");
+        else
+            orr__msg_free(ex, m);
+        m = next;
+    }
+}
+
 static void destroy(orr_executor *ex)
 {
-    free_list(ex, atomic_exchange(&ex->inbox, NULL));
     orr__msgs_release(ex);
     orr_free(ex->calls.items);
     orr_free(ex->actives.items);
@@ -150,12 +164,12 @@ void orr_executor_free(orr_executor *ex)
     ex->fired_len = ex->fired_pos = 0;
     ex->dirty = NULL;
     atomic_store(&ex->running, NULL);
-    orr__msgs_release(ex);
     pthread_mutex_lock(&ex->wake_lock);
     ex->is_closed = true;
     pthread_mutex_unlock(&ex->wake_lock);
     atomic_store(&ex->sleeping, 0);
-    free_list(ex, atomic_exchange(&ex->inbox, NULL));
+    close_inbox(ex);
+    orr__msgs_release(ex);
     pthread_mutex_lock(&pool_lock);
     ex->pool_next = pool;
     pool = ex;
@@ -225,8 +239,7 @@ void orr__executor_see(orr_executor *ex)
     atomic_store_explicit(&seen->calls, ex->calls.used, memory_order_relaxed);
     atomic_store_explicit(&seen->active, ex->actives.used,
                           memory_order_relaxed);
-    atomic_store_explicit(&seen->timers, ex->timers.used,
-                          memory_order_relaxed);
+    atomic_store_explicit(&seen->timers, ex->timers.used, memory_order_relaxed);
     atomic_store_explicit(&seen->links, ex->links.used, memory_order_relaxed);
     atomic_store_explicit(&seen->dropped, ex->dropped, memory_order_relaxed);
 }
@@ -329,7 +342,10 @@ static void receive(orr_executor *ex, orr_msg *m)
 {
     switch (m->kind) {
     case ORR_FRAME_ASK:
-    case ORR_FRAME_TELL: count_received(m); orr__deliver(ex, m); break;
+    case ORR_FRAME_TELL:
+        count_received(m);
+        orr__deliver(ex, m);
+        break;
     case ORR__MSG_RUN: orr__deliver(ex, m); break;
     case ORR_FRAME_REPLY: orr__on_reply(ex, m); break;
     case ORR__MSG_REPLY_OUT: orr__route_reply(ex, m); break;
@@ -502,12 +518,12 @@ static bool next_reply(orr_executor *ex, orr_event *e)
     orr_msg *m = orr__queue_pop(&ex->done);
     if (m == NULL)
         return false;
-    e->limit_ms =
-        limit_ms((orr__call *)ex->calls.items + m->call_slot);
+    e->limit_ms = limit_ms((orr__call *)ex->calls.items + m->call_slot);
     orr__call_free(ex, m->call_slot);
     e->kind = ORR_EVENT_REPLY;
     e->call = m->call_slot;
     e->status = m->status;
+    e->flags = m->flags;
     e->body = m->body.data;
     e->body_len = m->body.len;
     ex->lent = m;
@@ -572,6 +588,7 @@ static bool next_message(orr_executor *ex, orr_event *e, uint64_t now_ns)
             ex->current = m;
             e->kind = ORR_EVENT_CALL;
             e->method = m->method;
+            e->flags = m->flags;
             e->body = m->body.data;
             e->body_len = m->body.len;
             if (m->kind == ORR_FRAME_ASK) {

@@ -66,16 +66,19 @@ void orr_executor_link_down(orr_executor *ex, orr_link *l, int code,
     }
 }
 
-/* Queues a frame; the flush at the end of the batch writes it. */
+/* Queues a frame; the flush at the end of the batch writes it. A large body is
+ * taken, not copied. */
 int orr__link_send(orr_executor *ex, orr_link *l, const orr_header *h,
-                   const orr_buf *body)
+                   orr_buf *body)
 {
     orr_header out = *h;
     size_t len = body == NULL ? 0 : body->len;
-    if (len > l->body_max)
-        return ORR_TOO_LARGE;
-    out.length = (uint32_t)len;
-    int code = l->ops->send(l, &out, body == NULL ? NULL : body->data);
+    int code;
+    out.length = (uint32_t)len; /* no body of ours has more: ORR__BODY_MAX */
+    if (len > l->frame_max && l->ops->send_body != NULL)
+        code = l->ops->send_body(l, &out, body);
+    else
+        code = l->ops->send(l, &out, body == NULL ? NULL : body->data);
     if (code == ORR_OK && !l->dirty) {
         l->dirty = 1;
         l->dirty_next = ex->dirty;
@@ -105,18 +108,25 @@ void orr_executor_flush(orr_executor *ex)
 
 /* --- frames from a peer --------------------------------------------------- */
 
+/* body, or whole: bytes to copy, or a buffer to take. */
 static orr_msg *message_of(orr_executor *ex, orr_link *l, const orr_header *h,
-                           const uint8_t *body)
+                           const uint8_t *body, orr_buf *whole)
 {
     orr_msg *m = orr__msg_new(ex);
     if (m == NULL)
         return NULL;
-    if (orr_buf_append(&m->body, body, h->length) != ORR_OK) {
+    if (whole != NULL) {
+        orr_buf_free(&m->body);
+        m->body = *whole;
+        memset(whole, 0, sizeof *whole);
+    } else if (orr_buf_append(&m->body, body, h->length) != ORR_OK) {
         orr__msg_free(ex, m);
         return NULL;
     }
     m->kind = h->kind;
-    m->flags = h->flags;
+    m->flags = h->flags & (uint16_t)~ORR_FLAG_SPILLS;
+    if ((l->features & ORR_FEATURE_SPILL) != 0)
+        m->flags |= ORR_FLAG_SPILLS;
     m->endpoint = h->endpoint;
     m->incarnation = h->incarnation;
     m->method = h->method;
@@ -136,11 +146,11 @@ static void to_endpoint(orr_executor *ex, orr_msg *m)
 {
     orr__endpoint *ep = orr__endpoint_at(m->service, m->endpoint);
     orr_executor *to = ep == NULL ? NULL : atomic_load(&ep->executor);
-    if (to != NULL && to != ex && m->kind != ORR_FRAME_CANCEL)
-        orr__post_to(ex, ep, to, m);
-    else if (to != NULL && to != ex)
-        orr__post(to, m);
-    else if (m->kind == ORR_FRAME_CANCEL)
+    if (to != NULL && to != ex &&
+        (m->kind == ORR_FRAME_CANCEL ? orr__post(to, m)
+                                     : orr__post_to(ex, ep, to, m)))
+        return;
+    if (m->kind == ORR_FRAME_CANCEL)
         orr__cancel_here(ex, m);
     else
         orr__deliver(ex, m);
@@ -177,14 +187,14 @@ static int resolve(orr_executor *ex, orr_link *l, const orr_header *h,
 
 /* A peer may only answer calls that were made on this very link. */
 static int reply(orr_executor *ex, orr_link *l, const orr_header *h,
-                 const uint8_t *body)
+                 const uint8_t *body, orr_buf *whole)
 {
     orr__call *c = orr__call_at(ex, h->call_slot);
     if (c == NULL || c->generation != h->call_generation || c->link != l) {
         ex->dropped++;
         return ORR_OK;
     }
-    orr_msg *m = message_of(ex, l, h, body);
+    orr_msg *m = message_of(ex, l, h, body, whole);
     if (m == NULL) {
         orr__call_fail(ex, h->call_slot, ORR_ENOMEM,
                        "no memory for an answer of %u bytes", h->length);
@@ -195,19 +205,19 @@ static int reply(orr_executor *ex, orr_link *l, const orr_header *h,
     return ORR_OK;
 }
 
-int orr_executor_receive(orr_executor *ex, orr_link *l, const orr_header *h,
-                         const uint8_t *body)
+static int receive(orr_executor *ex, orr_link *l, const orr_header *h,
+                   const uint8_t *body, orr_buf *whole)
 {
     if (h->kind == ORR_FRAME_REPLY)
-        return reply(ex, l, h, body);
-    if (h->kind == ORR_FRAME_RESOLVE)
+        return reply(ex, l, h, body, whole);
+    if (h->kind == ORR_FRAME_RESOLVE && whole == NULL)
         return resolve(ex, l, h, body);
     if (h->kind != ORR_FRAME_ASK && h->kind != ORR_FRAME_TELL &&
         h->kind != ORR_FRAME_CANCEL)
         return ORR_EPROTO;
     if (h->budget_us > UINT64_MAX / 2000u)
         return ORR_EPROTO;
-    orr_msg *m = message_of(ex, l, h, body);
+    orr_msg *m = message_of(ex, l, h, body, whole);
     if (m == NULL)
         return ORR_ENOMEM;
     if ((m->flags & ORR_FLAG_TRACE) != 0 && m->kind != ORR_FRAME_CANCEL &&
@@ -217,4 +227,18 @@ int orr_executor_receive(orr_executor *ex, orr_link *l, const orr_header *h,
     }
     to_endpoint(ex, m);
     return ORR_OK;
+}
+
+int orr_executor_receive(orr_executor *ex, orr_link *l, const orr_header *h,
+                         const uint8_t *body)
+{
+    return receive(ex, l, h, body, NULL);
+}
+
+int orr_executor_receive_body(orr_executor *ex, orr_link *l,
+                              const orr_header *h, orr_buf *body)
+{
+    int code = receive(ex, l, h, NULL, body);
+    orr_buf_free(body); /* empty when it was taken */
+    return code;
 }

@@ -26,6 +26,32 @@ int orr__pack_error(orr_buf *body, int code, const char *text)
     return answer;
 }
 
+/* For what no handler has seen: unreachable can also mean that the answer was
+ * lost, so it is said that this was not. */
+static int pack_refusal(orr_buf *body, int code, const char *text)
+{
+    const char *name = orr_code_name(code);
+    int answer;
+
+    if (code != ORR_UNREACHABLE)
+        return orr__pack_error(body, code, text);
+    orr_buf_reset(body);
+    answer = orr_pack_map(body, 3);
+    if (answer == ORR_OK)
+        answer = orr_pack_str(body, "code", 4);
+    if (answer == ORR_OK)
+        answer = orr_pack_str(body, name, strlen(name));
+    if (answer == ORR_OK)
+        answer = orr_pack_str(body, "message", 7);
+    if (answer == ORR_OK)
+        answer = orr_pack_str(body, text, strlen(text));
+    if (answer == ORR_OK)
+        answer = orr_pack_str(body, "never_ran", 9);
+    if (answer == ORR_OK)
+        answer = orr_pack_bool(body, 1);
+    return answer;
+}
+
 /* Ends a message with an error: an ask is answered, the rest is a dead letter.
  * Takes m. */
 void orr__fail(orr_executor *ex, orr_msg *m, int code, const char *format, ...)
@@ -41,7 +67,7 @@ void orr__fail(orr_executor *ex, orr_msg *m, int code, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     m->status = code;
-    if (orr__pack_error(&m->body, code, text) != ORR_OK)
+    if (pack_refusal(&m->body, code, text) != ORR_OK)
         orr_buf_reset(&m->body); /* the status alone still tells */
     orr__route_reply(ex, m);
 }
@@ -180,11 +206,11 @@ static bool may_run(orr_executor *ex, orr__endpoint *ep, orr_msg *m)
     if (m->deadline_ns != 0 && m->deadline_ns <= ex->now_ns) {
         atomic_fetch_add_explicit(&ep->expired, 1, memory_order_relaxed);
         orr__stats_expired(ep, m->method);
-        orr__fail(
-            ex, m, ORR_EXPIRED_IN_QUEUE,
-            "waited %llu ms in the mailbox of %s and expired there",
-            (unsigned long long)(orr__since(ex->now_ns, m->enqueued_ns) / 1000000u),
-            ep->name);
+        orr__fail(ex, m, ORR_EXPIRED_IN_QUEUE,
+                  "waited %llu ms in the mailbox of %s and expired there",
+                  (unsigned long long)(orr__since(ex->now_ns, m->enqueued_ns) /
+                                       1000000u),
+                  ep->name);
         return false;
     }
     if (atomic_load_explicit(&ep->state, memory_order_relaxed) ==

@@ -72,6 +72,7 @@ orr_msg *orr__msg_new(orr_executor *ex)
         orr_buf body = m->body;
         memset(m, 0, sizeof *m);
         m->body = body;
+        m->body.max = ORR__BODY_MAX;
         return m;
     }
     m = orr_calloc(1, sizeof *m);
@@ -81,6 +82,7 @@ orr_msg *orr__msg_new(orr_executor *ex)
         orr_free(m);
         return NULL;
     }
+    m->body.max = ORR__BODY_MAX;
     return m;
 }
 
@@ -134,13 +136,16 @@ void orr_executor_message_free(orr_executor *ex, orr_msg *m)
 }
 
 /* Thread: any. */
-void orr__post(orr_executor *to, orr_msg *m)
+bool orr__post(orr_executor *to, orr_msg *m)
 {
     orr_msg *head = atomic_load_explicit(&to->inbox, memory_order_relaxed);
     do {
+        if (head == ORR__INBOX_CLOSED)
+            return false;
         m->next = head;
     } while (!atomic_compare_exchange_weak_explicit(
         &to->inbox, &head, m, memory_order_seq_cst, memory_order_relaxed));
     if (atomic_load_explicit(&to->sleeping, memory_order_seq_cst))
         orr_executor_wake(to);
+    return true;
 }

@@ -6,6 +6,8 @@
 
 #include "exec_private.h"
 
+enum { SENDER_FLAGS = ORR_FLAG_CONTROL | ORR_FLAG_SPILLED };
+
 static orr__target *target_at(orr_executor *ex, uint32_t target)
 {
     uint32_t index = target & ORR__INDEX_MASK;
@@ -58,6 +60,21 @@ int orr_executor_target(orr_executor *ex, orr_service *s, uint32_t slot,
     return ORR_OK;
 }
 
+uint32_t orr_executor_body_max(orr_executor *ex, uint32_t target)
+{
+    const orr__target *t = target_at(ex, target);
+    if (t == NULL || !t->is_remote || t->link == NULL)
+        return 0;
+    return t->link->body_max;
+}
+
+int orr_executor_spills(orr_executor *ex, uint32_t target)
+{
+    const orr__target *t = target_at(ex, target);
+    return t != NULL && t->is_remote && t->link != NULL &&
+           (t->link->features & ORR_FEATURE_SPILL) != 0;
+}
+
 /* The target's link; dialled again when the last one has gone. */
 static orr_link *link_of(orr_executor *ex, orr__target *t, orr_error *err)
 {
@@ -93,10 +110,12 @@ static int send_local(orr_executor *ex, orr_msg *m)
         orr__fail(ex, m, ORR_UNREACHABLE, "the endpoint is gone");
         return ORR_UNREACHABLE;
     }
-    if (to == ex)
+    if (to == ex) {
         orr__deliver(ex, m);
-    else
-        orr__post_to(ex, ep, to, m);
+    } else if (!orr__post_to(ex, ep, to, m)) {
+        orr__fail(ex, m, ORR_UNREACHABLE, "the endpoint's executor has ended");
+        return ORR_UNREACHABLE;
+    }
     return ORR_OK;
 }
 
@@ -119,7 +138,7 @@ static void fill_header(orr_header *h, const orr_msg *m, uint64_t budget_ns)
 /* Sends m, with its trace in front of the body when it has one. */
 static int send_traced(orr_executor *ex, orr_link *l, orr_header *h, orr_msg *m)
 {
-    if (m->trace == 0)
+    if (m->trace == 0 || (l->features & ORR_FEATURE_TRACE) == 0)
         return orr__link_send(ex, l, h, &m->body);
     orr_buf body = {0};
     int code = orr__trace_write(m, &body);
@@ -218,7 +237,7 @@ int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
     c->endpoint = t->endpoint;
     c->incarnation = t->incarnation;
     c->method = method;
-    address_message(ex, m, t, ORR_FRAME_ASK, method, flags & ORR_FLAG_CONTROL);
+    address_message(ex, m, t, ORR_FRAME_ASK, method, flags & SENDER_FLAGS);
     m->call_slot = *slot;
     m->call_generation = c->generation;
     if (parent != NULL && !may_begin(ex, parent, *slot, inherited)) {
@@ -256,7 +275,7 @@ int orr_executor_tell(orr_executor *ex, uint32_t target, uint32_t method,
         orr__msg_free(ex, m);
         return ORR_EINVAL;
     }
-    address_message(ex, m, t, ORR_FRAME_TELL, method, flags & ORR_FLAG_CONTROL);
+    address_message(ex, m, t, ORR_FRAME_TELL, method, flags & SENDER_FLAGS);
     if (is_traced(ex))
         orr__trace_send(ex, m);
     if (!t->is_remote)

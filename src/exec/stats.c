@@ -194,8 +194,8 @@ static inline orr__method_stats *table_of(orr__endpoint *ep, uint32_t method)
 {
     orr__stats *all = atomic_load_explicit(&ep->stats, memory_order_relaxed);
     if (all != NULL) {
-        orr__method_stats *t = atomic_load_explicit(&all->methods[method],
-                                                    memory_order_relaxed);
+        orr__method_stats *t =
+            atomic_load_explicit(&all->methods[method], memory_order_relaxed);
         if (t != NULL)
             return t;
     }
@@ -309,20 +309,23 @@ void orr__stats_expired(orr__endpoint *ep, uint32_t method)
 
 /* --- for the executor's view ---------------------------------------------- */
 
-void orr__post_to(orr_executor *from, orr__endpoint *ep, orr_executor *to,
+bool orr__post_to(orr_executor *from, orr__endpoint *ep, orr_executor *to,
                   orr_msg *m)
 {
+    /* Set first: from the post on, m is not ours. */
     uint64_t turn = atomic_load_explicit(&to->turns, memory_order_relaxed);
     m->enqueued_ns = orr__now(from);
     if (atomic_load_explicit(&ep->posted_turn, memory_order_relaxed) !=
         turn + 1) {
-        atomic_store_explicit(&ep->posted_turn, turn + 1,
-                              memory_order_relaxed);
+        atomic_store_explicit(&ep->posted_turn, turn + 1, memory_order_relaxed);
         atomic_store_explicit(&ep->posted_ns, m->enqueued_ns,
                               memory_order_relaxed);
     }
     atomic_fetch_add_explicit(&ep->posted, 1, memory_order_relaxed);
-    orr__post(to, m);
+    if (orr__post(to, m))
+        return true;
+    atomic_fetch_sub_explicit(&ep->posted, 1, memory_order_relaxed);
+    return false;
 }
 
 /* The methods' wire form: an array of names, or of arrays that begin with one.
@@ -386,12 +389,11 @@ int orr_service_method_info(orr_service *s, uint32_t slot, uint32_t method,
     if (ep != NULL) {
         orr__stats *all =
             atomic_load_explicit(&ep->stats, memory_order_acquire);
-        orr__method_stats *t =
-            all == NULL ? NULL
-                        : atomic_load_explicit(&all->methods[method],
-                                               memory_order_acquire);
-        orr__method_name(ep->description, method, out->name,
-                         sizeof out->name);
+        orr__method_stats *t = all == NULL
+                                   ? NULL
+                                   : atomic_load_explicit(&all->methods[method],
+                                                          memory_order_acquire);
+        orr__method_name(ep->description, method, out->name, sizeof out->name);
         if (t != NULL)
             read_table(t, out);
     }

@@ -123,10 +123,14 @@ static int refuse_call(lua_State *L, orr_executor *ex, const orr_event *e,
     return 0;
 }
 
+/* A call or a reply whose body is elsewhere is an event of its own kind. */
+enum { SPILLED_CALL = 6, SPILLED_REPLY = 7 };
+
 static int push_call(lua_State *L, orr_executor *ex, const orr_event *e)
 {
     orr_error err;
-    lua_pushnumber(L, ORR_EVENT_CALL);
+    lua_pushnumber(L, (e->flags & ORR_FLAG_SPILLED) == 0 ? ORR_EVENT_CALL
+                                                         : SPILLED_CALL);
     lua_pushnumber(L, e->ref);
     lua_pushnumber(L, e->method);
     lua_pushnumber(L, e->call);
@@ -140,7 +144,8 @@ static int push_call(lua_State *L, orr_executor *ex, const orr_event *e)
 static int push_reply(lua_State *L, const orr_event *e)
 {
     orr_error err;
-    lua_pushnumber(L, ORR_EVENT_REPLY);
+    lua_pushnumber(L, (e->flags & ORR_FLAG_SPILLED) == 0 ? ORR_EVENT_REPLY
+                                                         : SPILLED_REPLY);
     lua_pushnumber(L, e->call);
     lua_pushnumber(L, e->status);
     int n = orr__decode(L, e->body, e->body_len, &err);
@@ -191,22 +196,45 @@ static int bound_next(lua_State *L)
     }
 }
 
-static int push_core_failure(lua_State *L, int rc, orr_executor *ex)
+static int push_too_large(lua_State *L, orr_executor *ex, uint32_t target,
+                          size_t size)
 {
-    (void)ex;
+    char text[96];
+    snprintf(text, sizeof text, "the arguments have %zu bytes, the limit is %u",
+             size, orr_executor_body_max(ex, target));
+    return orr__push_failure(L, ORR_TOO_LARGE, text);
+}
+
+static int push_core_failure(lua_State *L, int rc)
+{
     switch (rc) {
     case ORR_EINVAL:
         return orr__push_failure(L, ORR_UNREACHABLE,
                                  "the gateway was disconnected");
-    case ORR_TOO_LARGE:
-        return orr__push_failure(L, rc, "the message is above the size limit");
     case ORR_ENOMEM: return orr__push_failure(L, rc, "out of memory");
     default: return orr__push_failure(L, rc, orr_code_name(rc));
     }
 }
 
-/* ask(target, method, timeout_ms, flags, ...) */
-static int bound_ask(lua_State *L)
+/* In place of sending a message above the threshold: nil, code 1, its bytes.
+ * Takes m. */
+static int push_spill(lua_State *L, orr_executor *ex, orr_msg *m)
+{
+    lua_pushnil(L);
+    lua_pushnumber(L, 1);
+    lua_pushlstring(L, (const char *)orr_msg_body(m)->data,
+                    orr_msg_body(m)->len);
+    orr_executor_message_free(ex, m);
+    return 3;
+}
+
+static int is_above(orr_msg *m, double threshold)
+{
+    return (double)orr_msg_body(m)->len > threshold;
+}
+
+/* first: where the values begin; threshold: 0 = none. */
+static int ask(lua_State *L, int first, double threshold)
 {
     orr_executor *ex = executor_of(L);
     uint32_t target = (uint32_t)lua_tonumber(L, 1);
@@ -215,36 +243,68 @@ static int bound_ask(lua_State *L)
     uint32_t flags = (uint32_t)lua_tonumber(L, 4);
     uint32_t slot;
     int pushed;
-    orr_msg *m = message(L, ex, 5, &pushed);
+    orr_msg *m = message(L, ex, first, &pushed);
     if (m == NULL)
         return pushed;
+    if (threshold > 0 && is_above(m, threshold) &&
+        orr_executor_spills(ex, target))
+        return push_spill(L, ex, m);
     int rc = orr_executor_ask(ex, target, method, m, timeout, flags, &slot);
     if (rc != ORR_OK)
-        return push_core_failure(L, rc, ex);
+        return push_core_failure(L, rc);
     lua_pushnumber(L, slot);
     return 1;
 }
 
-/* tell(target, method, flags, ...) */
-static int bound_tell(lua_State *L)
+/* ask(target, method, timeout_ms, flags, ...) */
+static int bound_ask(lua_State *L)
+{
+    return ask(L, 5, 0);
+}
+
+/* ask_spill(target, method, timeout_ms, flags, threshold, ...) */
+static int bound_ask_spill(lua_State *L)
+{
+    return ask(L, 6, luaL_checknumber(L, 5));
+}
+
+static int tell(lua_State *L, int first, double threshold)
 {
     orr_executor *ex = executor_of(L);
     uint32_t target = (uint32_t)lua_tonumber(L, 1);
     uint32_t method = (uint32_t)lua_tonumber(L, 2);
     uint32_t flags = (uint32_t)lua_tonumber(L, 3);
     int pushed;
-    orr_msg *m = message(L, ex, 4, &pushed);
+    orr_msg *m = message(L, ex, first, &pushed);
     if (m == NULL)
         return pushed;
+    if (threshold > 0 && is_above(m, threshold) &&
+        orr_executor_spills(ex, target))
+        return push_spill(L, ex, m);
+    size_t size = orr_msg_body(m)->len;
     int rc = orr_executor_tell(ex, target, method, m, flags);
+    if (rc == ORR_TOO_LARGE)
+        return push_too_large(L, ex, target, size);
     if (rc != ORR_OK)
-        return push_core_failure(L, rc, ex);
+        return push_core_failure(L, rc);
     lua_pushboolean(L, 1);
     return 1;
 }
 
-/* reply(call, value) */
-static int bound_reply(lua_State *L)
+/* tell(target, method, flags, ...) */
+static int bound_tell(lua_State *L)
+{
+    return tell(L, 4, 0);
+}
+
+/* tell_spill(target, method, flags, threshold, ...) */
+static int bound_tell_spill(lua_State *L)
+{
+    return tell(L, 5, luaL_checknumber(L, 4));
+}
+
+/* The value at index 2 is the answer. */
+static int reply(lua_State *L, double threshold)
 {
     orr_executor *ex = executor_of(L);
     uint32_t call = (uint32_t)lua_tonumber(L, 1);
@@ -253,7 +313,39 @@ static int bound_reply(lua_State *L)
     orr_msg *m = message(L, ex, 2, &pushed);
     if (m == NULL)
         return pushed;
+    if (threshold > 0 && is_above(m, threshold) &&
+        orr_executor_call_spills(ex, call))
+        return push_spill(L, ex, m);
     int rc = orr_executor_reply(ex, call, ORR_OK, m);
+    if (rc != ORR_OK)
+        return orr__push_failure(L, rc, orr_code_name(rc));
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* reply(call, value) */
+static int bound_reply(lua_State *L)
+{
+    return reply(L, 0);
+}
+
+/* reply_spill(call, value, threshold) */
+static int bound_reply_spill(lua_State *L)
+{
+    return reply(L, luaL_checknumber(L, 3));
+}
+
+/* reply_spilled(call, key) */
+static int bound_reply_spilled(lua_State *L)
+{
+    orr_executor *ex = executor_of(L);
+    uint32_t call = (uint32_t)luaL_checknumber(L, 1);
+    int pushed;
+    lua_settop(L, 2);
+    orr_msg *m = message(L, ex, 2, &pushed);
+    if (m == NULL)
+        return pushed;
+    int rc = orr_executor_reply_spilled(ex, call, m);
     if (rc != ORR_OK)
         return orr__push_failure(L, rc, orr_code_name(rc));
     lua_pushboolean(L, 1);
@@ -417,9 +509,8 @@ static int bound_abandoned(lua_State *L)
 static int bound_sender(lua_State *L)
 {
     char text[320];
-    size_t len = orr_executor_sender(executor_of(L),
-                                     (uint32_t)luaL_checknumber(L, 1), text,
-                                     sizeof text);
+    size_t len = orr_executor_sender(
+        executor_of(L), (uint32_t)luaL_checknumber(L, 1), text, sizeof text);
     lua_pushlstring(L, text, len);
     return 1;
 }
@@ -448,8 +539,12 @@ static const luaL_Reg functions[] = {
     {"ready", bound_ready},
     {"next", bound_next},
     {"ask", bound_ask},
+    {"ask_spill", bound_ask_spill},
     {"tell", bound_tell},
+    {"tell_spill", bound_tell_spill},
     {"reply", bound_reply},
+    {"reply_spill", bound_reply_spill},
+    {"reply_spilled", bound_reply_spilled},
     {"reply_error", bound_reply_error},
     {"connect", bound_connect},
     {"target", bound_target},

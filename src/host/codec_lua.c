@@ -368,11 +368,21 @@ int orr__encode(lua_State *L, int first, int last, orr_buf *b, int sorted,
 
 static int decode_value(lua_State *L, orr_unpacker *u, int depth);
 
+/* Every head of nested containers may claim as many elements as bytes are left,
+ * so what a head says is believed only up to here; a table that is really
+ * larger grows as its elements come. */
+enum { PREALLOCATED_MAX = 256 };
+
+static int preallocated(uint32_t n)
+{
+    return n < PREALLOCATED_MAX ? (int)n : PREALLOCATED_MAX;
+}
+
 static int decode_array(lua_State *L, orr_unpacker *u, uint32_t n, int depth)
 {
     if (depth >= ORR_CODEC_DEPTH_MAX)
         return ORR_EPROTO;
-    lua_createtable(L, (int)n, 0);
+    lua_createtable(L, preallocated(n), 0);
     for (uint32_t i = 1; i <= n; i++) {
         int rc = decode_value(L, u, depth + 1);
         if (rc != ORR_OK)
@@ -386,7 +396,7 @@ static int decode_map(lua_State *L, orr_unpacker *u, uint32_t n, int depth)
 {
     if (depth >= ORR_CODEC_DEPTH_MAX)
         return ORR_EPROTO;
-    lua_createtable(L, 0, (int)n);
+    lua_createtable(L, 0, preallocated(n));
     for (uint32_t i = 0; i < n; i++) {
         orr_pack_token t;
         int rc = orr__unpack_next(u, &t);

@@ -24,17 +24,22 @@ uint32_t orr__next_number(void)
     return atomic_fetch_add(&numbers, 1);
 }
 
-/* Plain malloc, counted. LuaJIT's own allocator keeps a segment a state; with
- * thousands of states malloc is far smaller and no slower. */
+/* Malloc, counted; large blocks by their own way. LuaJIT's own allocator keeps
+ * a segment a state; with thousands of states malloc is far smaller and no
+ * slower. */
 static void *count_alloc(void *ud, void *ptr, size_t old, size_t size)
 {
     orr_host *h = ud;
     if (size == 0) {
         h->memory -= ptr == NULL ? 0 : old;
-        free(ptr);
+        if (old >= ORR_LARGE_MIN)
+            orr_large_free(ptr);
+        else
+            free(ptr);
         return NULL;
     }
-    void *p = realloc(ptr, size);
+    void *p = size >= ORR_LARGE_MIN && size > old ? orr_large_realloc(ptr, size)
+                                                  : realloc(ptr, size);
     if (p != NULL)
         h->memory += size - (ptr == NULL ? 0 : old);
     return p;

@@ -231,9 +231,8 @@ static void look(watched *w, uint64_t now_ns)
     } else if (!w->has_trace && atomic_load(&w->trace) == TRACE_THERE) {
         w->has_trace = 1;
         tidy(w->text);
-        orr_logf(ORR_LOG_WARN, "watchdog",
-                 "%s still runs after %llu ms, at %s", w->what, ran_ms(w),
-                 w->text);
+        orr_logf(ORR_LOG_WARN, "watchdog", "%s still runs after %llu ms, at %s",
+                 w->what, ran_ms(w), w->text);
     }
 }
 
@@ -290,8 +289,7 @@ static void set_up(void)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&changed, &attr);
     pthread_condattr_destroy(&attr);
-    struct sigaction action = {.sa_handler = on_signal,
-                               .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     sigaction(SIGRTMIN + SIGNAL_OFFSET, &action, NULL);
 }

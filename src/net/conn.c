@@ -16,6 +16,9 @@
  * checksum: counted, closed; a peer that had passed the handshake is told why.
  * A full queue: ORR_OVERLOADED to the sender, nothing else.
  *
+ * A peer that does not read for three times keepalive_ns, or leaves a body
+ * half sent for as long, is cut off. Chunked bodies: body.c.
+ *
  * Memory: a header is checked against the state's bound before its body gets
  * memory. in holds at most one frame; out and writing together queue_max and
  * our own small frames; big buffers are given back when empty.
@@ -29,6 +32,7 @@
 #include <string.h>
 
 enum {
+    PART_MAX = 1024 * 1024,     /* given to the transport at a time */
     KEEP_MAX = 256 * 1024,      /* an empty buffer larger than this is freed */
     OWN_FRAMES_MAX = 16 * 1024, /* PONG, GOODBYE beyond queue_max */
     REASON_MAX = 200,
@@ -42,10 +46,11 @@ static const uint64_t linger_ns = 2000000000u;
 static const uint32_t receives[] = {
     [ORR_CONN_CONNECTING] = 0,
     [ORR_CONN_HELLO] = BIT(ORR_FRAME_HELLO) | BIT(ORR_FRAME_GOODBYE),
-    [ORR_CONN_OPEN] = BIT(ORR_FRAME_RESOLVE) | BIT(ORR_FRAME_ASK) |
-                      BIT(ORR_FRAME_TELL) | BIT(ORR_FRAME_REPLY) |
-                      BIT(ORR_FRAME_CANCEL) | BIT(ORR_FRAME_PING) |
-                      BIT(ORR_FRAME_PONG) | BIT(ORR_FRAME_GOODBYE),
+    [ORR_CONN_OPEN] =
+        BIT(ORR_FRAME_RESOLVE) | BIT(ORR_FRAME_ASK) | BIT(ORR_FRAME_TELL) |
+        BIT(ORR_FRAME_REPLY) | BIT(ORR_FRAME_CANCEL) | BIT(ORR_FRAME_PING) |
+        BIT(ORR_FRAME_PONG) | BIT(ORR_FRAME_GOODBYE) | BIT(ORR_FRAME_DATA) |
+        BIT(ORR_FRAME_CREDIT) | BIT(ORR_FRAME_ABORT),
     [ORR_CONN_CLOSED] = 0,
 };
 
@@ -70,59 +75,85 @@ static void buf_give_back(orr_buf *b)
 
 static size_t queued(const orr_conn *c)
 {
-    return c->out.len + c->writing.len;
+    return c->out.len + c->writing.len + c->bodies.held_bytes;
 }
 
-static int frame_append(orr_conn *c, orr_buf *b, const orr_header *h,
-                        const uint8_t *body)
+void orr__conn_seal(orr_conn *c, const orr_header *h, uint8_t *at)
 {
     orr_header copy = *h;
-    uint8_t *at;
+
+    copy.version = ORR_WIRE_VERSION;
+    copy.checksum = 0;
+    orr_header_encode(&copy, at);
+    copy.checksum = orr_header_checksum(at, at + ORR_HEADER_SIZE, h->length);
+    orr_header_encode(&copy, at);
+    c->env->info.frames_out++;
+}
+
+int orr__conn_frame(orr_conn *c, orr_buf *b, const orr_header *h,
+                    const uint8_t *body)
+{
     int rc = orr_buf_reserve(b, ORR_HEADER_SIZE + (size_t)h->length);
 
     if (rc != ORR_OK)
         return rc;
-    copy.version = ORR_WIRE_VERSION;
-    copy.checksum = 0;
-    at = b->data + b->len;
-    orr_header_encode(&copy, at);
-    copy.checksum = orr_header_checksum(at, body, h->length);
-    orr_header_encode(&copy, at);
     if (h->length > 0)
-        memcpy(at + ORR_HEADER_SIZE, body, h->length);
+        memcpy(b->data + b->len + ORR_HEADER_SIZE, body, h->length);
+    orr__conn_seal(c, h, b->data + b->len);
     b->len += ORR_HEADER_SIZE + (size_t)h->length;
-    c->env->info.frames_out++;
     return ORR_OK;
 }
 
-static void writing_done(orr_conn *c)
+static void write_done(orr_conn *c)
 {
     c->blocked = 0;
+    if (c->bodies.slice != NULL) {
+        orr__bodies_written(c);
+        return;
+    }
+    c->written += c->part;
+    if (c->written < c->writing.len)
+        return;
+    c->written = 0;
     buf_give_back(&c->writing);
 }
 
-/* Hands writing to the transport. */
+void orr__conn_write(orr_conn *c, const uint8_t *data, size_t len)
+{
+    c->env->info.bytes_out += len;
+    c->writes++;
+    c->blocked = 1;
+    if (c->env->transport.write(c->stream, data, len) == len)
+        write_done(c);
+}
+
+/* Hands a part of writing to the transport: of one that takes long, progress is
+ * seen by its parts. */
 static void writing_submit(orr_conn *c)
 {
-    size_t len = c->writing.len;
-
-    c->env->info.bytes_out += len;
-    c->blocked = 1;
-    if (c->env->transport.write(c->stream, c->writing.data, len) == len)
-        writing_done(c);
+    c->part = c->writing.len - c->written;
+    if (c->part > PART_MAX)
+        c->part = PART_MAX;
+    orr__conn_write(c, c->writing.data + c->written, c->part);
 }
 
 static void conn_flush(orr_conn *c)
 {
     orr_buf spare;
 
-    if (c->blocked || c->stream == NULL || c->out.len == 0 ||
-        c->state < ORR_CONN_OPEN)
+    if (c->state < ORR_CONN_OPEN)
         return;
-    spare = c->writing;
-    c->writing = c->out;
-    c->out = spare;
-    writing_submit(c);
+    while (!c->blocked && c->stream != NULL) {
+        if (c->writing.len > 0) {
+            writing_submit(c);
+        } else if (c->out.len > 0) {
+            spare = c->writing;
+            c->writing = c->out;
+            c->out = spare;
+        } else if (c->state != ORR_CONN_OPEN || !orr__bodies_write(c)) {
+            return;
+        }
+    }
 }
 
 /* --- the end -------------------------------------------------------------- */
@@ -135,6 +166,7 @@ static void stream_close(orr_conn *c, int abort)
         return;
     c->stream = NULL;
     c->blocked = 0;
+    orr__bodies_written(c);
     c->env->accepted_open -= c->accepted;
     c->env->transport.close(stream, abort);
 }
@@ -142,7 +174,8 @@ static void stream_close(orr_conn *c, int abort)
 /* The queue is written: let the stream end in order. */
 static void linger_check(orr_conn *c)
 {
-    if (c->stream != NULL && !c->blocked && c->out.len == 0)
+    if (c->stream != NULL && !c->blocked && c->out.len == 0 &&
+        c->writing.len == 0)
         stream_close(c, 0);
 }
 
@@ -155,6 +188,7 @@ static void conn_down(orr_conn *c, int code, const char *text)
     if (c->state == ORR_CONN_HELLO)
         env->info.handshake_failures++;
     c->state = ORR_CONN_CLOSED;
+    orr__bodies_end(c);
     env->info.connections--;
     env->soon(env, 0);
     orr_logf(ORR_LOG_DEBUG, "net", "%s: %s", c->peer, text);
@@ -184,7 +218,7 @@ static void goodbye_append(orr_conn *c, int code, const char *reason)
     if (orr_pack_str(&b, reason, len < REASON_MAX ? len : REASON_MAX) != ORR_OK)
         return;
     h.length = (uint32_t)b.len;
-    (void)frame_append(c, &c->out, &h, b.data);
+    (void)orr__conn_frame(c, &c->out, &h, b.data);
 }
 
 /* Goodbye to the peer, code and text to the link. */
@@ -221,9 +255,7 @@ void orr__conn_goodbye(orr_conn *c, const char *reason, uint64_t now_ns)
 }
 
 /* The peer broke the protocol. Strangers are not answered. */
-static void conn_broken(orr_conn *c, uint64_t now_ns, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static void conn_broken(orr_conn *c, uint64_t now_ns, const char *format, ...)
+void orr__conn_broken(orr_conn *c, uint64_t now_ns, const char *format, ...)
 {
     char what[160], text[TEXT_MAX];
     va_list args;
@@ -285,6 +317,29 @@ static void version_text(char *out, size_t size, int64_t version)
     snprintf(out, size, "%" PRId64, version);
 }
 
+static void range_text(char *out, size_t size, uint32_t min, uint32_t max)
+{
+    if (min == max)
+        snprintf(out, size, "%u", min);
+    else
+        snprintf(out, size, "%u to %u", min, max);
+}
+
+/* It cannot do without something that we never heard of. */
+static void conn_unknown(orr_conn *c, const char *what, uint64_t now_ns)
+{
+    char text[TEXT_MAX], reason[REASON_MAX];
+
+    snprintf(text, sizeof text,
+             "cannot talk to %s: it insists on %s, which is not known here",
+             c->peer, what);
+    snprintf(reason, sizeof reason, "you insist on %s, which is not known here",
+             what);
+    orr_logf(ORR_LOG_WARN, "net", "%s", text);
+    conn_part(c, ORR_VERSION_MISMATCH, text, ORR_VERSION_MISMATCH, reason,
+              now_ns);
+}
+
 static void conn_open(orr_conn *c, const orr_hello *peer, uint64_t now_ns)
 {
     orr_conn_env *env = c->env;
@@ -292,8 +347,20 @@ static void conn_open(orr_conn *c, const orr_hello *peer, uint64_t now_ns)
     c->peer_incarnation = peer->incarnation;
     if (c->accepted && peer->address[0] != '\0')
         snprintf(c->peer, sizeof c->peer, "%s", peer->address);
+    c->link.body_max = env->options.frame_max;
     if (peer->frame_max < c->link.body_max)
         c->link.body_max = peer->frame_max;
+    c->link.features = peer->features & env->options.features;
+    if ((c->link.features & ORR_FEATURE_CHUNKS) == 0) {
+        c->link.frame_max = c->link.body_max;
+    } else {
+        c->link.frame_max = env->options.chunk_size < c->link.body_max
+                                ? env->options.chunk_size
+                                : c->link.body_max;
+        c->link.body_max = peer->body_max < env->options.body_max
+                               ? peer->body_max
+                               : env->options.body_max;
+    }
     c->state = ORR_CONN_OPEN;
     if (c->queued_max > c->link.body_max) {
         char text[TEXT_MAX];
@@ -309,6 +376,7 @@ static void conn_open(orr_conn *c, const orr_hello *peer, uint64_t now_ns)
         c->up = 1;
         env->sink->up(env->executor, &c->link);
     }
+    orr__bodies_begin(c, peer);
     env->soon(env, now_ns + env->options.keepalive_ns);
 }
 
@@ -317,17 +385,23 @@ static void on_hello(orr_conn *c, const orr_header *h, const uint8_t *body,
 {
     orr_hello peer;
     orr_error err;
-    char theirs[32], ours[32];
+    char theirs[48], ours[48];
     const char *cluster = orr_service_cluster_id(c->env->service);
 
     if (orr__hello_read(&peer, body, h->length, &err) != ORR_OK) {
-        conn_broken(c, now_ns, "%s", err.text);
+        orr__conn_broken(c, now_ns, "%s", err.text);
         return;
     }
     if (peer.protocol != ORR_PROTOCOL) {
         version_text(theirs, sizeof theirs, peer.protocol);
         version_text(ours, sizeof ours, ORR_PROTOCOL);
         conn_mismatch(c, "protocol", theirs, ours, now_ns);
+    } else if (peer.wire_min > ORR_WIRE_MAX || peer.wire_max < ORR_WIRE_MIN) {
+        range_text(theirs, sizeof theirs, peer.wire_min, peer.wire_max);
+        range_text(ours, sizeof ours, ORR_WIRE_MIN, ORR_WIRE_MAX);
+        conn_mismatch(c, "wire version", theirs, ours, now_ns);
+    } else if (peer.unknown[0] != '\0') {
+        conn_unknown(c, peer.unknown, now_ns);
     } else if (strcmp(peer.cluster, cluster) != 0) {
         conn_mismatch(c, "cluster id", peer.cluster, cluster, now_ns);
     } else {
@@ -341,8 +415,8 @@ static void on_ping(orr_conn *c, const orr_header *h, uint64_t now_ns)
                        .call_slot = h->call_slot,
                        .call_generation = h->call_generation};
 
-    if (frame_append(c, &c->out, &pong, NULL) != ORR_OK)
-        conn_broken(c, now_ns, "it sends pings and reads no answers");
+    if (orr__conn_frame(c, &c->out, &pong, NULL) != ORR_OK)
+        orr__conn_broken(c, now_ns, "it sends pings and reads no answers");
 }
 
 static void on_goodbye(orr_conn *c, const orr_header *h, const uint8_t *body)
@@ -363,6 +437,12 @@ static void on_goodbye(orr_conn *c, const orr_header *h, const uint8_t *body)
 
 /* --- reading -------------------------------------------------------------- */
 
+static int is_body_kind(int kind)
+{
+    return kind == ORR_FRAME_ASK || kind == ORR_FRAME_TELL ||
+           kind == ORR_FRAME_REPLY;
+}
+
 static void frame_dispatch(orr_conn *c, const orr_header *h,
                            const uint8_t *data, uint64_t now_ns)
 {
@@ -371,7 +451,8 @@ static void frame_dispatch(orr_conn *c, const orr_header *h,
 
     env->info.frames_in++;
     if (orr_header_checksum(data, body, h->length) != h->checksum) {
-        conn_broken(c, now_ns, "wrong checksum in a frame of kind %u", h->kind);
+        orr__conn_broken(c, now_ns, "wrong checksum in a frame of kind %u",
+                         h->kind);
         return;
     }
     switch (h->kind) {
@@ -379,10 +460,22 @@ static void frame_dispatch(orr_conn *c, const orr_header *h,
     case ORR_FRAME_PING: on_ping(c, h, now_ns); return;
     case ORR_FRAME_PONG: return;
     case ORR_FRAME_GOODBYE: on_goodbye(c, h, body); return;
+    case ORR_FRAME_CREDIT: orr__bodies_on_credit(c, h, now_ns); return;
+    case ORR_FRAME_ABORT: orr__bodies_on_abort(c, h, now_ns); return;
     default:
+        if (h->kind > ORR_FRAME_ABORT || h->kind == 0)
+            return; /* optional: header_check has seen to it */
+        if ((h->flags & ORR_FLAG_MORE) != 0 && is_body_kind(h->kind)) {
+            orr__bodies_open(c, h, body, now_ns);
+            return;
+        }
+        if (h->kind == ORR_FRAME_CANCEL && c->bodies.sending_bytes > 0)
+            orr__bodies_cancelled(c, h);
+        if (h->length > env->info.body_in_max)
+            env->info.body_in_max = h->length;
         if (env->sink->receive(env->executor, &c->link, h, body) != ORR_OK)
-            conn_broken(c, now_ns, "a frame of kind %u makes no sense",
-                        h->kind);
+            orr__conn_broken(c, now_ns, "a frame of kind %u makes no sense",
+                             h->kind);
     }
 }
 
@@ -402,20 +495,29 @@ static int header_check(orr_conn *c, orr_header *h, const uint8_t *data,
             version_text(ours, sizeof ours, ORR_WIRE_VERSION);
             conn_mismatch(c, "wire version", theirs, ours, now_ns);
         } else {
-            conn_broken(c, now_ns, "not a frame of ours (version %u, kind %u)",
-                        data[4], data[5]);
+            orr__conn_broken(c, now_ns,
+                             "not a frame of ours (version %u, kind %u)",
+                             data[4], data[5]);
         }
         return 0;
     }
     if (h->length > bound) {
-        conn_broken(c, now_ns, "a body of %u bytes, at most %u may come%s",
-                    h->length, bound,
-                    c->state == ORR_CONN_OPEN ? "" : " before the handshake");
+        orr__conn_broken(
+            c, now_ns, "a body of %u bytes, at most %u may come%s", h->length,
+            bound, c->state == ORR_CONN_OPEN ? "" : " before the handshake");
+        return 0;
+    }
+    if (h->kind > ORR_FRAME_ABORT || h->kind == 0) { /* and optional */
+        if (c->state == ORR_CONN_OPEN)
+            return 1;
+        orr__conn_broken(c, now_ns, "a frame of kind %u before the handshake",
+                         h->kind);
         return 0;
     }
     if ((receives[c->state] & BIT(h->kind)) == 0) {
-        conn_broken(c, now_ns, "a frame of kind %u %s the handshake", h->kind,
-                    c->state == ORR_CONN_OPEN ? "after" : "before");
+        orr__conn_broken(c, now_ns, "a frame of kind %u %s the handshake",
+                         h->kind,
+                         c->state == ORR_CONN_OPEN ? "after" : "before");
         return 0;
     }
     return 1;
@@ -447,6 +549,11 @@ static size_t input_collected(orr_conn *c, const uint8_t *data, size_t len,
         if (c->in.len < ORR_HEADER_SIZE ||
             !header_check(c, &h, c->in.data, now_ns))
             return len;
+        if (h.kind == ORR_FRAME_DATA) {
+            (void)orr__bodies_data_begin(c, &h, c->in.data, now_ns);
+            orr_buf_reset(&c->in);
+            return used;
+        }
         if (orr_buf_reserve(&c->in, h.length) != ORR_OK)
             return len + (size_t)out_of_memory(c);
     } else {
@@ -475,6 +582,11 @@ static size_t input_direct(orr_conn *c, const uint8_t *data, size_t len,
 
         if (!header_check(c, &h, data + used, now_ns))
             return len;
+        if (h.kind == ORR_FRAME_DATA) {
+            if (!orr__bodies_data_begin(c, &h, data + used, now_ns))
+                return len;
+            return used + ORR_HEADER_SIZE;
+        }
         whole = ORR_HEADER_SIZE + (size_t)h.length;
         if (len - used < whole)
             break;
@@ -496,9 +608,14 @@ void orr__conn_input(orr_conn *c, const uint8_t *data, size_t len,
     c->last_ping_ns = 0;
     c->pins++;
     while (used < len && c->state != ORR_CONN_CLOSED) {
+        if (c->bodies.filling != NULL) {
+            used += orr__bodies_data(c, data + used, len - used, now_ns);
+            continue;
+        }
         if (c->in.len == 0)
             used += input_direct(c, data + used, len - used, now_ns);
-        if (used < len && c->state != ORR_CONN_CLOSED)
+        if (used < len && c->state != ORR_CONN_CLOSED &&
+            c->bodies.filling == NULL)
             used += input_collected(c, data + used, len - used, now_ns);
     }
     if (c->state == ORR_CONN_OPEN && !c->link.dirty)
@@ -518,7 +635,7 @@ void orr__conn_connected(orr_conn *c, uint64_t now_ns)
 
 void orr__conn_drained(orr_conn *c)
 {
-    writing_done(c);
+    write_done(c);
     conn_flush(c);
     if (c->state == ORR_CONN_CLOSED)
         linger_check(c);
@@ -555,7 +672,7 @@ static void ping(orr_conn *c, uint64_t now_ns)
 
     /* Without memory for it the next tick tries again. */
     c->last_ping_ns = now_ns;
-    if (frame_append(c, &c->out, &h, NULL) == ORR_OK)
+    if (orr__conn_frame(c, &c->out, &h, NULL) == ORR_OK)
         conn_flush(c);
 }
 
@@ -568,6 +685,20 @@ static uint64_t tick_open(orr_conn *c, uint64_t now_ns)
         snprintf(text, sizeof text, "no sign of life from %s for %u ms",
                  c->peer, ms_of(now_ns - c->last_in_ns));
         orr__conn_abort(c, ORR_UNREACHABLE, text);
+        return UINT64_MAX;
+    }
+    if (!c->blocked || c->writes != c->writes_seen)
+        c->stuck_ns = now_ns;
+    c->writes_seen = c->writes;
+    if (now_ns - c->stuck_ns >= SILENCE_FACTOR * keepalive) {
+        snprintf(text, sizeof text, "%s has not read for %u ms", c->peer,
+                 ms_of(now_ns - c->stuck_ns));
+        orr__conn_abort(c, ORR_UNREACHABLE, text);
+        return UINT64_MAX;
+    }
+    if (c->bodies.coming != NULL && now_ns > SILENCE_FACTOR * keepalive &&
+        orr__bodies_stuck(c, now_ns - SILENCE_FACTOR * keepalive)) {
+        orr__conn_broken(c, now_ns, "a body that it sends stands still");
         return UINT64_MAX;
     }
     if (c->refs > 0 || c->accepted || c->link.calls != 0)
@@ -588,6 +719,8 @@ static uint64_t tick_open(orr_conn *c, uint64_t now_ns)
     next = c->last_in_ns + SILENCE_FACTOR * keepalive;
     if (ping_at < next)
         next = ping_at;
+    if ((c->blocked || c->bodies.coming != NULL) && now_ns + keepalive < next)
+        next = now_ns + keepalive;
     if (c->idle_ns != 0 && c->idle_ns + keepalive < next)
         next = c->idle_ns + keepalive;
     return next;
@@ -615,15 +748,39 @@ static int link_send(orr_link *l, const orr_header *h, const uint8_t *body)
 
     if (c->state == ORR_CONN_CLOSED)
         return ORR_UNREACHABLE;
-    if (h->length > l->body_max)
+    if (h->length > l->body_max) {
+        c->env->info.too_large++;
         return ORR_TOO_LARGE;
+    }
+    if (c->bodies.sending_bytes > 0) {
+        orr__out_body *before;
+
+        if (h->kind == ORR_FRAME_CANCEL && orr__bodies_cancel(c, h))
+            return ORR_OK;
+        before = h->kind == ORR_FRAME_ASK || h->kind == ORR_FRAME_TELL
+                     ? orr__bodies_before(c, h)
+                     : NULL;
+        if (before != NULL) {
+            if (queued(c) + ORR_HEADER_SIZE + h->length >
+                c->env->options.queue_max)
+                return ORR_OVERLOADED;
+            return orr__bodies_hold(c, before, h, body);
+        }
+    }
     if (queued(c) + ORR_HEADER_SIZE + h->length > c->env->options.queue_max)
         return ORR_OVERLOADED;
-    if (frame_append(c, &c->out, h, body) != ORR_OK)
+    if (orr__conn_frame(c, &c->out, h, body) != ORR_OK)
         return ORR_OVERLOADED; /* no memory to queue it in */
     if (c->state < ORR_CONN_OPEN && h->length > c->queued_max)
         c->queued_max = h->length;
+    if (h->length > c->env->info.body_out_max)
+        c->env->info.body_out_max = h->length;
     return ORR_OK;
+}
+
+static int link_send_body(orr_link *l, const orr_header *h, orr_buf *body)
+{
+    return orr__bodies_send(conn_of(l), h, body);
 }
 
 static void link_flush(orr_link *l)
@@ -657,6 +814,7 @@ static int link_is_open(orr_link *l)
 
 const orr_link_ops orr__conn_ops = {
     .send = link_send,
+    .send_body = link_send_body,
     .flush = link_flush,
     .acquire = link_acquire,
     .release = link_release,
@@ -675,7 +833,7 @@ static int hello_append(orr_conn *c, orr_hello *self)
     if (orr__hello_write(self, &body) != ORR_OK)
         return ORR_TOO_LARGE;
     h.length = (uint32_t)body.len;
-    return frame_append(c, &c->writing, &h, body.data);
+    return orr__conn_frame(c, &c->writing, &h, body.data);
 }
 
 orr_conn *orr__conn_new(orr_conn_env *env, const char *peer, int accepted,
@@ -690,12 +848,19 @@ orr_conn *orr__conn_new(orr_conn_env *env, const char *peer, int accepted,
     c->link.service = env->service;
     c->link.peer = c->peer;
     c->link.body_max = env->options.frame_max;
+    c->link.frame_max = env->options.frame_max;
+    if ((env->options.features & ORR_FEATURE_CHUNKS) != 0) {
+        c->link.body_max = env->options.body_max;
+        c->link.frame_max = env->options.chunk_size;
+    }
+    c->bodies.in_window = env->options.window;
     c->env = env;
     c->accepted = accepted != 0;
     c->in.max = ORR_HEADER_SIZE + (size_t)env->options.frame_max;
     c->out.max = (size_t)env->options.queue_max + OWN_FRAMES_MAX;
     c->writing.max = c->out.max;
     c->last_in_ns = now_ns;
+    c->stuck_ns = now_ns;
     c->deadline_ns = now_ns + env->options.connect_timeout_ns;
     snprintf(c->peer, sizeof c->peer, "%s", peer);
     if (hello_append(c, self) != ORR_OK) {
@@ -727,6 +892,7 @@ void orr__conn_free(orr_conn *c)
 {
     if (c == NULL)
         return;
+    assert(c->bodies.sending_bytes == 0 && c->bodies.coming == NULL);
     orr_buf_free(&c->in);
     orr_buf_free(&c->out);
     orr_buf_free(&c->writing);

@@ -1,6 +1,10 @@
 /* A net: the connections of one service on one executor. See peer.h and net.h;
  * owner: the executor's thread.
  *
+ * After a dialled connection ended its address is gated for retry_gate_ns: who
+ * dials it gets a link whose connection begins only then, so that many callers
+ * of a peer that went away do not hammer it. Calls made meanwhile wait.
+ *
  * Dialled links are shared: one for each address, counted by its users. When
  * the last one lets go it stays open for the next, for keepalive_ns. After it
  * closed for whatever reason the next dial makes a new one. Accepted links
@@ -17,7 +21,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_NS = 10000000, FRAME_MAX_MAX = 256 << 20 };
+enum {
+    RETRY_NS = 10000000,
+    FRAME_MAX_MAX = 256 << 20,
+    CHUNK_DEFAULT = 256 << 10,
+    CHUNK_MIN = 1024,
+    BODY_MAX_DEFAULT = 256 << 20,
+    WINDOW_DEFAULT = 512 << 10,
+    WINDOW_MIN = 4096,
+    GATES = 64 /* addresses that are gated at a time; the oldest gives way */
+};
+
+/* By the hash of the address: a collision costs one pause. */
+typedef struct gate {
+    uint64_t hash;
+    uint64_t until_ns;
+} gate;
 
 struct orr_net {
     orr_conn_env env; /* first: soon() gets it */
@@ -29,12 +48,18 @@ struct orr_net {
     orr_tls_context *tls; /* NULL: not encrypted */
     uint64_t armed_ns;
     int closed;
+    uint32_t next_gate;
+    gate gates[GATES];
 };
+
+static void net_link_down(orr_executor *ex, orr_link *l, int code,
+                          const char *text);
 
 static const orr_conn_sink executor_sink = {
     .up = orr_executor_link_up,
     .receive = orr_executor_receive,
-    .down = orr_executor_link_down,
+    .receive_body = orr_executor_receive_body,
+    .down = net_link_down,
 };
 
 static void net_soon(orr_conn_env *env, uint64_t at_ns)
@@ -47,12 +72,99 @@ static void net_soon(orr_conn_env *env, uint64_t at_ns)
     env->transport.arm(env->transport.ctx, at_ns);
 }
 
+/* --- gates ---------------------------------------------------------------- */
+
+static uint64_t address_hash(const char *address)
+{
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+
+    for (; *address != '\0'; address++)
+        hash = (hash ^ (uint8_t)*address) * 1099511628211u;
+    return hash;
+}
+
+static void gate_close(orr_net *net, const char *address, uint64_t now_ns)
+{
+    uint64_t hash = address_hash(address);
+    uint32_t i = 0;
+
+    while (i < GATES && net->gates[i].hash != hash)
+        i++;
+    if (i == GATES) {
+        i = net->next_gate;
+        net->next_gate = (i + 1) % GATES;
+    }
+    net->gates[i].hash = hash;
+    net->gates[i].until_ns = now_ns + net->env.options.retry_gate_ns;
+}
+
+/* When the address may be dialled; 0 = now. */
+static uint64_t gate_until(const orr_net *net, const char *address,
+                           uint64_t now_ns)
+{
+    uint64_t hash = address_hash(address);
+
+    for (uint32_t i = 0; i < GATES; i++) {
+        if (net->gates[i].hash == hash && net->gates[i].until_ns > now_ns)
+            return net->gates[i].until_ns;
+    }
+    return 0;
+}
+
+static void net_link_down(orr_executor *ex, orr_link *l, int code,
+                          const char *text)
+{
+    orr_conn *c = (orr_conn *)l;
+    orr_net *net = (orr_net *)c->env;
+
+    if (!c->accepted && !net->closed)
+        gate_close(net, c->peer, orr_executor_now_ns(ex));
+    orr_executor_link_down(ex, l, code, text);
+}
+
 /* --- options -------------------------------------------------------------- */
 
 static void or_default(uint64_t *value, uint64_t instead)
 {
     if (*value == 0)
         *value = instead;
+}
+
+static void u32_default(uint32_t *value, uint32_t instead)
+{
+    if (*value == 0)
+        *value = instead;
+}
+
+/* Of chunked bodies; frame_max is resolved. */
+static int bodies_resolve(orr_net_options *o, orr_error *err)
+{
+    u32_default(&o->chunk_size,
+                o->frame_max < CHUNK_DEFAULT ? o->frame_max : CHUNK_DEFAULT);
+    u32_default(&o->body_max, BODY_MAX_DEFAULT);
+    u32_default(&o->bodies_max, 64);
+    u32_default(&o->assembly_max, o->body_max);
+    u32_default(&o->sending_max,
+                o->body_max < UINT32_MAX / 2 ? 2 * o->body_max : UINT32_MAX);
+    u32_default(&o->window, WINDOW_DEFAULT);
+    o->features &= ORR_FEATURE_SPILL;
+    o->features |= ORR_FEATURE_TRACE;
+    if (o->body_max > o->frame_max)
+        o->features |= ORR_FEATURE_CHUNKS;
+    if (o->chunk_size < CHUNK_MIN || o->chunk_size > o->frame_max)
+        return orr_error_set(err, ORR_EINVAL,
+                             "chunk_size is %u, must be %d to %u (frame_max) "
+                             "bytes",
+                             o->chunk_size, CHUNK_MIN, o->frame_max);
+    if (o->window < WINDOW_MIN)
+        return orr_error_set(err, ORR_EINVAL,
+                             "window is %u, must be at least %d bytes",
+                             o->window, WINDOW_MIN);
+    if (o->assembly_max < o->body_max)
+        return orr_error_set(err, ORR_EINVAL,
+                             "assembly_max is %u, a body may have %u bytes",
+                             o->assembly_max, o->body_max);
+    return ORR_OK;
 }
 
 static int options_resolve(orr_net_options *o, const orr_net_options *given,
@@ -73,6 +185,7 @@ static int options_resolve(orr_net_options *o, const orr_net_options *given,
     or_default(&o->connect_timeout_ns, 10 * second);
     or_default(&o->handshake_timeout_ns, 10 * second);
     or_default(&o->keepalive_ns, 15 * second);
+    or_default(&o->retry_gate_ns, second / 20);
     if (o->frame_max < ORR_HELLO_BODY_MAX || o->frame_max > FRAME_MAX_MAX)
         return orr_error_set(err, ORR_EINVAL,
                              "frame_max is %u, must be %d to %d bytes",
@@ -88,7 +201,7 @@ static int options_resolve(orr_net_options *o, const orr_net_options *given,
                                  o->queue_max, o->frame_max + ORR_HEADER_SIZE);
         o->queue_max = o->frame_max + ORR_HEADER_SIZE;
     }
-    return ORR_OK;
+    return bodies_resolve(o, err);
 }
 
 /* --- making and finding --------------------------------------------------- */
@@ -146,7 +259,14 @@ static orr_conn *conn_new(orr_net *net, const char *peer, int accepted)
     orr_conn_env *env = &net->env;
     orr_hello self = {.protocol = ORR_PROTOCOL,
                       .incarnation = orr_service_incarnation(env->service),
-                      .frame_max = env->options.frame_max};
+                      .wire_min = ORR_WIRE_MIN,
+                      .wire_max = ORR_WIRE_MAX,
+                      .frame_max = env->options.frame_max,
+                      .features = env->options.features,
+                      .body_max = env->options.body_max,
+                      .bodies_max = env->options.bodies_max,
+                      .window = env->options.window,
+                      .body_first = ORR_BODY_FIRST};
     orr_conn *c;
 
     snprintf(self.cluster, sizeof self.cluster, "%s",
@@ -197,6 +317,15 @@ static orr_conn *conn_find(orr_net *net, const char *address)
     return c;
 }
 
+static int conn_begin(orr_conn *c, orr_error *err)
+{
+    orr_conn_env *env = c->env;
+
+    c->start_ns = 0;
+    return env->transport.connect(env->transport.ctx, c->peer, c, &c->stream,
+                                  err);
+}
+
 static orr_conn *net_connect(orr_net *net, const char *address, orr_error *err)
 {
     orr_conn_env *env = &net->env;
@@ -206,8 +335,10 @@ static orr_conn *net_connect(orr_net *net, const char *address, orr_error *err)
         orr_error_set(err, ORR_ENOMEM, "no memory to connect to %s", address);
         return NULL;
     }
-    if (env->transport.connect(env->transport.ctx, address, c, &c->stream,
-                               err) != ORR_OK) {
+    c->start_ns = gate_until(net, address, orr_executor_now_ns(env->executor));
+    if (c->start_ns != 0) {
+        net_soon(env, c->start_ns);
+    } else if (conn_begin(c, err) != ORR_OK) {
         orr__conn_abort(c, ORR_UNREACHABLE, "cannot begin to connect");
         return NULL;
     }
@@ -269,12 +400,28 @@ static int sweep(orr_net *net)
     return again;
 }
 
+/* The gate of a connection that waits for it is open. */
+static void conn_check_start(orr_conn *c, uint64_t now_ns)
+{
+    orr_error err;
+
+    if (c->start_ns == 0 || c->start_ns > now_ns)
+        return;
+    if (c->state != ORR_CONN_CONNECTING)
+        c->start_ns = 0;
+    else if (conn_begin(c, &err) != ORR_OK)
+        orr__conn_abort(c, ORR_UNREACHABLE, err.text);
+}
+
 void orr__net_tick(orr_net *net, uint64_t now_ns)
 {
     uint64_t next = UINT64_MAX, at;
 
     for (orr_conn *c = net->first; c != NULL; c = c->next) {
+        conn_check_start(c, now_ns);
         at = orr__conn_tick(c, now_ns);
+        if (c->start_ns != 0 && c->start_ns < at)
+            at = c->start_ns;
         if (at < next)
             next = at;
     }

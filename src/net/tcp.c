@@ -27,6 +27,7 @@
 
 enum {
     READ_SIZE = 128 * 1024,
+    DIRECT_MIN = 32 * 1024, /* read into a large body itself, not buffer */
     LINGER_MS = 2000,
     LINGERING_MAX = 256, /* streams that close in order; more close at once */
     BACKLOG = 511,
@@ -194,9 +195,16 @@ static void tcp_close(void *stream_, int abort)
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {
     stream *s = handle->data;
+    uint8_t *space = NULL;
+    size_t room = 0;
 
     (void)suggested;
-    *out = uv_buf_init((char *)s->tcp->buffer, READ_SIZE);
+    if (s->conn != NULL && s->tls == NULL)
+        space = orr__conn_space(s->conn, &room);
+    if (space != NULL && room >= DIRECT_MIN)
+        *out = uv_buf_init((char *)space, (unsigned)room);
+    else
+        *out = uv_buf_init((char *)s->tcp->buffer, READ_SIZE);
 }
 
 static void read_ended(stream *s, int rc)

@@ -90,7 +90,8 @@ int orr_header_decode(orr_header *h, const uint8_t *data, size_t len)
 #endif
     if (h->version != ORR_WIRE_VERSION)
         return ORR_EPROTO;
-    if (h->kind < ORR_FRAME_HELLO || h->kind > ORR_FRAME_GOODBYE)
+    if ((h->kind < ORR_FRAME_HELLO || h->kind > ORR_FRAME_ABORT) &&
+        (h->flags & ORR_FLAG_OPTIONAL) == 0)
         return ORR_EPROTO;
     return ORR_OK;
 }

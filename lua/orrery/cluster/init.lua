@@ -9,6 +9,7 @@
 -- cannot be written, a port in use: nil and a sentence, nothing left behind.
 
 local errors = require("orrery.util.errors")
+local rpc_options = require("orrery.rpc.options")
 local Future = require("orrery.util.future")
 local data_directory = require("orrery.cluster.data_directory")
 local introspection = require("orrery.cluster.introspection")
@@ -54,8 +55,13 @@ local function start_service(config, role)
   ok, err = check_host(config, host_key, address, tls)
   if not ok then return nil, err end
   local service
-  service, err = orrery.service { bind = address, name = role, tls = tls,
-    insecure = config:get("insecure"), cluster_id = config:get("cluster.id") }
+  local values
+  values, err = rpc_options.read(config)
+  if not values then return nil, err end
+  local options = rpc_options.service_options(values)
+  -- The roles follow leaders and try again by their own rules.
+  options.connect_retries, options.bind, options.name = 0, address, role
+  service, err = orrery.service(options)
   if service then return service end
   if errors.is(err) and err.code == "address_in_use" then
     return nil, errors.new("address_in_use", ("%s is in use by another "

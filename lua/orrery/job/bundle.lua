@@ -74,8 +74,28 @@ local function environment(find, args)
   return setmetatable(env, { __index = _G })
 end
 
+local RETURN = "()%f[%w_]return%f[^%w_]()"
+local RETURNS_MAX = 8 -- of the last ones, some may stand in comments
+
+-- `return job:map(...)` is a tail call: its line would be lost for errors, and
+-- its frame with it. `return (job:map(...))` is none. Only the real last return
+-- of a text still compiles with the bracket.
+local function compile(text, entry, env)
+  local name = "@" .. entry
+  local chunk, err = load(text, name, "t", env)
+  if not chunk then return nil, err end
+  local places = {}
+  for _, behind in text:gmatch(RETURN) do places[#places + 1] = behind end
+  for i = #places, math.max(1, #places - RETURNS_MAX + 1), -1 do
+    local bracketed = load(text:sub(1, places[i] - 1) .. "("
+      .. text:sub(places[i]) .. "\n)", name, "t", env)
+    if bracketed then return bracketed end
+  end
+  return chunk
+end
+
 local function run(text, entry, env)
-  local chunk, err = load(text, "@" .. entry, "t", env)
+  local chunk, err = compile(text, entry, env)
   if not chunk then return nil, invalid(err) end
   local ok, job = xpcall(chunk, thrown)
   if not ok then return nil, job end

@@ -8,6 +8,7 @@ local ffi, C = lib.ffi, lib.C
 local M = {}
 
 M.CREATED, M.STARTED, M.STOPPING = 0, 1, 2
+M.FEATURE_SPILL = tonumber(C.ORR_FEATURE_SPILL)
 
 local executor_type = ffi.typeof("orr_executor *")
 
@@ -72,14 +73,13 @@ function M.template(options)
   o.gateways = options.gateways
   o.name = name_bytes
   o.control = ffi.cast("const uint8_t *", options.control)
-  if options.permissions then
-    local texts = options.permissions
-    local pointers = ffi.new("const char *[?]", #texts)
-    for at, text in ipairs(texts) do pointers[at - 1] = text end
-    o.permissions, options.pointers = pointers, pointers
+  local permissions, texts = options.permissions, nil
+  if permissions then
+    texts = ffi.new("const char *[?]", #permissions, permissions)
+    o.permissions = texts
   end
-  -- The struct only points to the strings; this keeps them.
-  return { struct = o, strings = options }
+  -- The struct only points to these; this keeps them.
+  return { struct = o, strings = options, texts = texts }
 end
 
 local slot_out = ffi.new("uint32_t[1]")
@@ -187,6 +187,8 @@ end
 local NET_FIELDS = {
   "connections", "accepted", "refused", "handshake_failures",
   "protocol_errors", "frames_in", "frames_out", "bytes_in", "bytes_out",
+  "body_in_max", "body_out_max", "too_large", "chunked_in", "chunked_out",
+  "chunked_dropped", "assembling", "sending",
 }
 
 function M.net_info(net)

@@ -100,6 +100,9 @@ end
 local FIELDS = { "tell", "control", "timeout_ms" }
 
 local function differs(a, b)
+  if b.permission ~= nil and a.permission ~= b.permission then
+    return "permission"
+  end
   for _, field in ipairs(FIELDS) do
     if a[field] ~= b[field] then return field end
   end
@@ -116,6 +119,8 @@ local function add(known, method, from)
   end
   entry.gateways[from] = true
   entry.signature = entry.signature or method.signature
+  -- Whoever asks for a role is heard: a child cannot lose it.
+  entry.permission = entry.permission or method.permission
   return entry
 end
 
@@ -150,6 +155,7 @@ end
 
 -- The gateways of a method in the order of the class; nil when all have it.
 local function gateways_of(class, method)
+  if not method.gateways then return nil end
   local names = {}
   for _, name in ipairs(class._gateways) do
     if method.gateways[name] then names[#names + 1] = name end
@@ -164,7 +170,10 @@ function M.wire(class)
   if known then return known end
   local list, control, permissions, is_guarded = {}, {}, {}, false
   for i, m in ipairs(class._methods) do
-    list[i] = { m.name, m.timeout_ms, m.tell, m.control, gateways_of(class, m) }
+    list[i] = { m.name, m.timeout_ms, m.tell, m.control, m.modes }
+    local gateways = not m.is_hidden and gateways_of(class, m)
+    -- The fifth place is kept for what a method says of itself.
+    if gateways then list[i][5], list[i][6] = false, gateways end
     control[i] = string.char(m.control and 1 or 0)
     permissions[i] = m.permission or ""
     is_guarded = is_guarded or m.permission ~= nil

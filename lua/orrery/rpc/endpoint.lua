@@ -5,11 +5,15 @@
 
 local description = require("orrery.rpc.description")
 local errors = require("orrery.util.errors")
+local executors = require("orrery.rpc.executors")
 local fenced = require("orrery.rpc.fenced")
 local Future = require("orrery.util.future")
 local Gateway = require("orrery.rpc.gateway")
+local idempotency = require("orrery.rpc.idempotency")
+local log = require("orrery.native.log")
 local life_cycle = require("orrery.rpc.life_cycle")
 local log_context = require("orrery.rpc.log_context")
+local restart_policy = require("orrery.rpc.restart_policy")
 local Server = require("orrery.rpc.server")
 local task = require("orrery.util.task")
 local time = require("orrery.util.time")
@@ -19,12 +23,14 @@ local M = {}
 local METHODS_MAX = 1024
 local OPTIONS = {
   timeout = true, tell = true, lane = true, args = true, permission = true,
+  idempotent = true,
 }
-local ROLE_MAX = 64
+local IDEMPOTENT = { key = "key", [true] = "safe" }
 local CLASS_OPTIONS = {
   extends = true, gateways = true, fenced = true, strict = true,
   restart = true,
 }
+local ROLE_MAX = 64
 local LANES = { control = true, bulk = true }
 local HOOKS = { init = true, on_start = true, on_stop = true }
 M.HOOKS = HOOKS
@@ -104,12 +110,25 @@ local function schedule(cell, delay, fn, unit, scope)
     if delay >= 0 then delay = ("%.17f%s"):format(delay, unit) end
   end
   local ms = time.check_ms(delay, "schedule_run_async", 2)
-  if cell.gone then return setmetatable({}, Handle) end
+  if cell.gone then
+    log.warn("rpc", "%s has ended: scheduled work will never run", cell.name)
+    return setmetatable({}, Handle)
+  end
   return setmetatable({
     _executor = cell.executor,
     _entry = cell.executor:timer(ms, cell, fn, nil, scope),
   }, Handle)
 end
+
+--- The executor of this endpoint's own messages: execute, submit, schedule,
+-- schedule_at_fixed_rate, schedule_with_fixed_delay (orrery.rpc.executors).
+function Endpoint:get_main_thread_executor()
+  local cell = live_cell(self, "get_main_thread_executor")
+  cell.main_executor = cell.main_executor or executors.of_endpoint(self)
+  return cell.main_executor
+end
+
+Endpoint[Gateway.ONCE] = idempotency.handler
 
 --- Runs fn(self) on this endpoint not earlier than delay, a duration, or a
 -- number of unit ("s", "min", ...); handle:cancel(). Before the start it is
@@ -275,7 +294,7 @@ local function check_method(class_name, name, options)
   for key in pairs(options) do
     if not OPTIONS[key] then
       error(where .. ": unknown option " .. tostring(key)
-        .. "; it knows lane, permission, tell, timeout", 4)
+        .. "; it knows args, idempotent, lane, permission, tell, timeout", 4)
     end
   end
   if options.lane and not LANES[options.lane] then
@@ -287,6 +306,11 @@ local function check_method(class_name, name, options)
     if not ms then error(where .. ": " .. err.message, 4) end
     timeout_ms = ms
   end
+  local idempotent = options.idempotent
+  if idempotent and (not IDEMPOTENT[idempotent] or options.tell) then
+    error(where .. ": idempotent is true (it may simply run again) or \"key\" "
+      .. "(replies are kept by key), and not for a tell", 4)
+  end
   local signature, message
   if options.args ~= nil then
     signature, message = description.signature(options.args)
@@ -295,6 +319,7 @@ local function check_method(class_name, name, options)
   return {
     name = name, timeout_ms = timeout_ms, tell = options.tell == true,
     control = options.lane == "control", signature = signature,
+    idempotent = idempotent and IDEMPOTENT[idempotent] or nil,
     permission = check_permission(options.permission, where),
   }
 end
@@ -398,7 +423,7 @@ local CLASS = {} -- marks classes
 -- endpoint(description [, options]), a description being { name = , methods = ,
 -- fenced = }. options: extends (a class), gateways (descriptions that it serves
 -- as well), fenced, strict (public functions must be methods), restart (see
--- orrery.rpc.life_cycle).
+-- orrery.rpc.restart_policy).
 function M.class(name, methods, options)
   local is_fenced = false
   if type(name) == "table" then
@@ -413,13 +438,14 @@ function M.class(name, methods, options)
   if not list then
     error(string.format("orrery.endpoint(%q): %s", name, gateways), 3)
   end
+  idempotency.declare(list)
   is_fenced = is_fenced or options.fenced == true
     or parent ~= nil and parent._fenced
   local class = {
     _class = CLASS, _name = name, _methods = list, _gateways = gateways,
     _fenced = is_fenced, _strict = options.strict == true, _parent = parent,
     super = parent,
-    _restart = options.restart and life_cycle.policy(options.restart,
+    _restart = options.restart and restart_policy.read(options.restart,
       ("orrery.endpoint(%q)"):format(name)) or parent and parent._restart,
   }
   class.__index = class

@@ -19,6 +19,7 @@ local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
 local log = require("orrery.native.log")
 local native_chance = require("orrery.native.chance")
+local spill = require("orrery.rpc.spill")
 local task = require("orrery.util.task")
 
 local start, resume = task.start, task.resume
@@ -104,6 +105,7 @@ local function answer_error(cell, method, call, err)
 end
 
 local function answer(cell, method, call, value)
+  if cell.spill and spill.answer(cell, call, value) then return end
   local ok, code, text = cell.executor.core.reply(call, value)
   if ok or code == ENOENT then return end
   local name = core.code_name(code)
@@ -141,7 +143,7 @@ local function done_call(t, value, err)
     end)
     return
   end
-  if not cell.executor.core.reply(call, value) then
+  if cell.spill or not cell.executor.core.reply(call, value) then
     answer(cell, method, call, value)
   end
 end
@@ -181,7 +183,7 @@ local function hold(cell, kind, a, b, ...)
     cell.held = held
   end
   if #held >= HELD_MAX then
-    if kind == 1 and b ~= 0 then
+    if kind ~= 2 and b ~= 0 then
       cell.executor.core.reply_error(b, OVERLOADED, { code = "overloaded",
         message = cell.name .. " is still starting and " .. HELD_MAX
           .. " calls wait" })
@@ -195,6 +197,22 @@ local function on_call(cell, method, call, ...)
   if cell.held then return hold(cell, 1, method, call, ...) end
   return start(cell, call == 0 and done_tell or done_call, call, method,
     cell.handlers[method], cell.object, ...)
+end
+
+-- A call that did not come as the event that runs now.
+local function on_late_call(cell, method, call, ...)
+  local enter = cell.executor.core.enter
+  enter(call)
+  on_call(cell, method, call, ...)
+  if not cell.executor.context.gone then enter(0) end
+end
+
+spill.run_call = on_late_call
+
+-- The arguments are in a blob store.
+local function on_spilled_call(cell, method, call, key)
+  if cell.held then return hold(cell, 6, method, call, key) end
+  return spill.on_call(cell, method, call, key)
 end
 
 local function run_entry(cell, entry)
@@ -216,9 +234,14 @@ function Executor:release(cell)
     local h = held[i]
     if cell.gone then return end
     if h[1] == 1 then
-      self.core.enter(h[3])
-      on_call(cell, h[2], h[3], unpack(h, 4, h.n + 3))
-      self.core.enter(0)
+      on_late_call(cell, h[2], h[3], unpack(h, 4, h.n + 3))
+    elseif h[1] == 6 then
+      spill.on_call(cell, h[2], h[3], h[4])
+      local rest = cell.held
+      if rest then
+        for j = i + 1, #held do rest[#rest + 1] = held[j] end
+        return
+      end
     else
       run_entry(cell, h[2])
     end
@@ -256,7 +279,7 @@ local function on_reply(self, slot, status, value, limit_ms)
   if status == 0 then
     local waiter = future._waiter
     if waiter and not future._callbacks and not future._state then
-      future._state, future._value, future._waiter = 1, value, nil
+      future._state, future._value, future._waiter = 1, value, false
       return resume(waiter, value)
     end
     return future:_deliver(1, value)
@@ -298,6 +321,11 @@ local function handle(self, kind, a, b, c, d, ...)
     on_timer(self, a)
   elseif kind == 5 then
     on_cancel(self, a)
+  elseif kind == 6 then
+    local cell = self.cells[a]
+    if cell then on_spilled_call(cell, b, c, ...) else no_cell(self, c) end
+  elseif kind == 7 then
+    spill.on_reply(self, a, c)
   end
   return true
 end
@@ -528,7 +556,7 @@ jit.off(Executor.run_until)
 Future.set_runner(function(future)
   local self = task.root().executor or Executor.default()
   if self.run_future then return self.run_future(future) end
-  self:run_until(function() return future._state ~= nil end, "Future:await")
+  self:run_until(function() return future._state ~= false end, "Future:await")
 end)
 
 Future.set_timer(function(ms, fn)

@@ -11,6 +11,7 @@
 local core = require("orrery.core")
 local errors = require("orrery.util.errors")
 local Future = require("orrery.util.future")
+local spill = require("orrery.rpc.spill")
 local time = require("orrery.util.time")
 
 local M = {}
@@ -23,6 +24,10 @@ M.RESERVED = {
   call_async = true, schedule_run_async = true,
 }
 
+--- The hidden method of endpoints that keep replies (rpc.idempotency); its
+-- wire form has a fifth part, the idempotence of each method by name.
+M.ONCE = "_once"
+
 local CONTROL = 1
 local OWN_DEADLINE = 0x10000 -- ORR_ASK_OWN
 
@@ -33,9 +38,15 @@ local PHASES = {
   expired_unknown = "in a phase that the peer did not tell",
 }
 
-local function caller_traceback(future)
+local VIEWS_MAX = 64 -- views kept for their timeout; then all are made anew
+
+-- The stack of who waits, taken only now that the call has failed: calls that
+-- succeed pay nothing. Switched off by rpc.ask-callstack.
+local function caller_traceback(gateway, future)
   local waiter = future._waiter
-  if waiter then return debug.traceback(waiter.co, "", 1) end
+  if waiter and gateway._ask_callstack then
+    return debug.traceback(waiter.co, "", 1)
+  end
   return nil
 end
 
@@ -51,14 +62,20 @@ local function failure(entry, future, status, body, limit_ms)
   local context = {
     method = entry.name, endpoint = gateway.endpoint, address = where,
   }
+  -- Said by the peer's core: no handler has seen the call.
+  if type(body) == "table" and body.never_ran == true then
+    context.never_ran = true
+  end
   local phase = PHASES[code]
   limit_ms = limit_ms or entry.timeout_ms
   if phase then
     context.limit_ms, context.phase = limit_ms, phase
     return errors.new(code, string.format(
-      "%s at %s was not answered within %s; it expired %s: %s", name, where,
-      time.format_ms(limit_ms), phase, e.message),
-      { context = context, traceback = caller_traceback(future) })
+      "%s at %s was not answered within %s; it expired %s: %s. For a longer "
+      .. "limit: gateway:with{ timeout = }, the timeout of the method, or "
+      .. "rpc.ask-timeout", name, where, time.format_ms(limit_ms),
+      phase, e.message),
+      { context = context, traceback = caller_traceback(gateway, future) })
   end
   return errors.new(code, code == "remote" and e.message
     or string.format("%s at %s: %s", name, where, e.message),
@@ -87,9 +104,10 @@ local function ask_method(view, entry, executor, target)
     if self ~= view then check_self(self, view, entry) end
     local slot, code, text = ask(target, id, timeout, flags, ...)
     if slot then
-      -- All its fields at once: a table that grows is hashed again.
+      -- As Future.new: all its fields at once, none of them nil.
       local future = setmetatable({ _call = entry, _slot = slot,
-        _state = nil, _value = nil, _waiter = nil }, Future)
+        _state = false, _value = false, _waiter = false,
+        _callbacks = false }, Future)
       pending[slot] = future
       return future
     end
@@ -108,7 +126,13 @@ local function tell_method(view, entry, executor, target)
   end
 end
 
+local spill_tools = { check_self = check_self, refused = refused }
+
 local function make_method(view, entry, executor, target)
+  if entry.gateway._spill then
+    local make = entry.tell and spill.tell_method or spill.ask_method
+    return make(view, entry, executor, target, spill_tools)
+  end
   if entry.tell then return tell_method(view, entry, executor, target) end
   return ask_method(view, entry, executor, target)
 end
@@ -153,44 +177,113 @@ local function entry_of(gateway, id, method, executor, timeout_ms)
   }
 end
 
--- deadline = "own": the call does not end with the one being served.
-local function check_deadline(options)
+local WITH = { timeout = true, idempotency_key = true, deadline = true }
+local KEY_MAX = 128
+
+local function check_with(gateway, options)
+  for key in pairs(options or {}) do
+    if not WITH[key] then
+      error("gateway:with: unknown option " .. tostring(key)
+        .. "; it knows: deadline, idempotency_key, timeout", 4)
+    end
+  end
   local deadline = options and options.deadline
-  if deadline == nil then return false end
-  if deadline ~= "own" then
+  if deadline ~= nil and deadline ~= "own" then
     error("gateway:with: deadline is \"own\" or nothing, got "
       .. tostring(deadline), 4)
   end
-  return true
+  local key = options and options.idempotency_key
+  if key ~= nil and (type(key) ~= "string" or key == "" or #key > KEY_MAX) then
+    error("gateway:with: an idempotency_key is a text of 1 to " .. KEY_MAX
+      .. " bytes", 4)
+  end
+  if key ~= nil and not gateway._once then
+    error(string.format("gateway:with: %s keeps no replies; declare a method "
+      .. "of it with idempotent = \"key\"", gateway._gateway_name), 4)
+  end
+  return options and options.timeout
+    and time.check_ms(options.timeout, "gateway:with", 3), key,
+    deadline == "own"
+end
+
+-- How a method is called again safely: "key", "safe" or nil.
+local function idempotence(gateway, name)
+  return gateway._once and gateway._once.modes[name] or nil
+end
+
+-- A method that is asked for through the reply cache of its endpoint: a call
+-- of the method _once with the key, the name, and the arguments.
+local function keyed_method(view, gateway, entry, ms, key, flags)
+  if idempotence(gateway, entry.name) ~= "key" then
+    error(string.format("gateway:with: method %s of %s takes no "
+      .. "idempotency_key; declare it with idempotent = \"key\"", entry.name,
+      gateway._gateway_name), 3)
+  end
+  local own = entry_of(gateway, gateway._once.id, entry, gateway._executor,
+    ms or entry.timeout_ms)
+  own.flags, own.tell = entry.flags + flags, false
+  local ask = make_method(view, own, gateway._executor, gateway._target)
+  local name = entry.name
+  return function(self, ...) return ask(self, key, name, ...) end
+end
+
+-- ms: nil = that of the method.
+local function new_view(gateway, ms, key, own_deadline)
+  local flags = own_deadline and OWN_DEADLINE or 0
+  return setmetatable({}, { __index = function(self, name)
+    local entry = gateway._by_name[name]
+    if not entry then return gateway[name] end
+    local method
+    if key then
+      method = keyed_method(self, gateway, entry, ms, key, flags)
+    else
+      local own = entry_of(gateway, entry.id, entry, gateway._executor,
+        ms or entry.timeout_ms)
+      own.flags = entry.flags + flags
+      method = make_method(self, own, gateway._executor, gateway._target)
+    end
+    rawset(self, name, method)
+    return method
+  end })
 end
 
 -- A view of the gateway with other options; its methods are made when used.
+-- Views of a timeout are kept, those of a key are for one logical call.
 local function with(gateway, options)
-  for key in pairs(options or {}) do
-    if key ~= "timeout" and key ~= "deadline" then
-      error("gateway:with: unknown option " .. tostring(key)
-        .. "; it knows: deadline, timeout", 3)
-    end
+  local ms, key, own_deadline = check_with(gateway, options)
+  if key or own_deadline then
+    return new_view(gateway, ms, key, own_deadline)
   end
-  local own_deadline = check_deadline(options)
-  local ms = time.check_ms(options and options.timeout or 0, "gateway:with", 2)
-  local keep = own_deadline and options.timeout == nil
-  local key_of_view = own_deadline and (keep and "own" or "own " .. ms) or ms
-  local view = gateway._views[key_of_view]
+  ms = ms or 0
+  local view = gateway._views[ms]
   if view then return view end
-  view = setmetatable({}, { __index = function(self, key)
-    local entry = gateway._by_name[key]
-    if not entry then return gateway[key] end
-    local own = entry_of(gateway, entry.id, entry, gateway._executor,
-      keep and entry.timeout_ms or ms)
-    own.flags = entry.flags + (own_deadline and OWN_DEADLINE or 0)
-    local method = make_method(self, own, gateway._executor, gateway._target)
-    rawset(self, key, method)
-    return method
-  end })
-  gateway._views[key_of_view] = view
+  if gateway._view_count >= VIEWS_MAX then
+    gateway._views, gateway._view_count = {}, 0
+  end
+  view = new_view(gateway, ms)
+  gateway._views[ms] = view
+  gateway._view_count = gateway._view_count + 1
   return view
 end
+
+--- One call by the method's name, for callers that are programs themselves.
+-- options: timeout_ms, key. A tell answers a future too.
+function M.invoke(gateway, name, options, ...)
+  local entry = gateway._by_name[name]
+  if not entry then return gateway[name] end -- throws with the nearest name
+  if entry.tell then
+    local ok, err = gateway[name](gateway, ...)
+    if ok then return Future.resolved(true) end
+    return Future.rejected(err)
+  end
+  local view = new_view(gateway, options.timeout_ms or entry.timeout_ms,
+    options.key)
+  return view[name](view, ...)
+end
+
+--- "key", "safe" or nil: may the method be called again when nobody knows
+-- whether it ran?
+M.idempotence = idempotence
 
 Base.with = with
 
@@ -231,7 +324,7 @@ end
 
 -- Does a method belong to this gateway? Without the list it is in all.
 local function belongs(raw, gateway)
-  local gateways = raw[5]
+  local gateways = raw[6]
   if gateway == nil or type(gateways) ~= "table" then return true end
   for _, name in ipairs(gateways) do
     if name == gateway then return true end
@@ -241,8 +334,8 @@ end
 
 local STATES = { [0] = "created", "started", "stopping" }
 
--- The wire form of one method: { name, timeout_ms, tell, control, gateways };
--- gateways: those that have it, nil = all.
+-- The wire form of one method: { name, timeout_ms, tell, control, false,
+-- gateways }; gateways: those that have it, nil = all.
 local function read_method(raw)
   if type(raw) ~= "table" or type(raw[1]) ~= "string" then return nil end
   return {
@@ -255,8 +348,8 @@ end
 
 --- Makes a gateway. options: executor, target, gateway (name or nil: all
 -- methods), endpoint, address ("host:port" or ""), methods (wire form), token,
--- timeout_ms (default of asks), state and fenced (of the endpoint when it was
--- connected), cell (of a gateway to an endpoint of this executor).
+-- timeout_ms (default of asks), ask_callstack, state and fenced (of the
+-- endpoint when it was connected), cell (of a gateway to one of this executor).
 function M.new(options)
   local executor = options.executor
   local address = options.address
@@ -271,14 +364,21 @@ function M.new(options)
       fenced = options.fenced == true },
     _cell = options.cell or false,
     _gateway_name = options.gateway or "endpoint",
+    _spill = options.spill or false,
     _executor = executor,
     _target = options.target,
     _entries = {},
     _by_name = {},
     _views = {},
+    _view_count = 0,
+    _once = false,
+    _ask_callstack = options.ask_callstack ~= false,
   }, Gateway)
   for i, raw in ipairs(options.methods) do
     local method = read_method(raw)
+    if method and method.name == M.ONCE and type(raw[5]) == "table" then
+      gateway._once = { id = i - 1, modes = raw[5] }
+    end
     if method and not M.RESERVED[method.name]
       and belongs(raw, options.gateway) and method.name:sub(1, 1) ~= "_" then
       local timeout_ms = method.timeout_ms

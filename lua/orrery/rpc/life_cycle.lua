@@ -32,7 +32,7 @@ local LASTING = {
   "name", "class", "class_name", "service", "executor", "slot", "ref", "token",
   "token_bytes", "handlers", "methods", "args", "policy", "crashes",
   "on_failure", "termination", "server", "gateways", "log_context",
-  "log_fields", "stop_wanted", "suspend_wanted",
+  "log_fields", "stop_wanted", "suspend_wanted", "keyed", "reply_bounds",
 }
 
 local function set_state(cell, state)
@@ -73,6 +73,10 @@ local function ended(cell, err)
   executor:remove_cell(cell)
   cell.gone, cell.held, cell.outcome = true, nil, err
   service._cells[cell.name] = nil
+  if service._log_lifecycle then
+    log.info("rpc", "endpoint %s has ended%s", cell.name,
+      err ~= nil and ": " .. tostring(err) or "")
+  end
   if not cell.termination then return end
   if err ~= nil then
     cell.termination:reject(err)
@@ -383,6 +387,9 @@ end
 
 local function started(cell)
   cell.state = "started"
+  if cell.service._log_lifecycle then
+    log.info("rpc", "endpoint %s has started", cell.name)
+  end
   if cell.held then cell.executor:release(cell) end
   if cell.gone then return end
   if cell.stop_wanted then return post(cell, begin_stop) end
@@ -488,65 +495,6 @@ function begin_life(cell)
   cell.state = "starting"
   crash(cell, errors.new("remote", "endpoint " .. cell.name
     .. " could not be made again: init failed", { cause = err }))
-end
-
--- Policies --------------------------------------------------------------------
-
-local KINDS = { always = true, never = true, on_failure = true }
-local POLICY_OPTIONS = {
-  policy = true, max = true, within = true, backoff = true,
-  backoff_max = true, fatal = true,
-}
-
-local function fatal_check(fatal, who)
-  if fatal == nil then return nil end
-  if type(fatal) == "function" then return fatal end
-  if type(fatal) ~= "table" then
-    error(who .. ": restart.fatal is a list of codes or a function of the "
-      .. "error, got " .. type(fatal), 4)
-  end
-  local codes = {}
-  for _, code in ipairs(fatal) do codes[code] = true end
-  return function(err)
-    return err.code ~= nil and codes[err.code] == true
-  end
-end
-
-local function check_max(max, who)
-  if type(max) ~= "number" or max < 1 or max > 1000 or max % 1 ~= 0 then
-    error(who .. ": restart.max is a whole number from 1 to 1000, got "
-      .. tostring(max), 4)
-  end
-  return max
-end
-
---- Reads the option restart; throws for a bad one, in the name of who.
-function M.policy(options, who)
-  if type(options) ~= "table" then
-    error(who .. ": restart is a table { policy = ... }, got "
-      .. type(options), 3)
-  end
-  for key in pairs(options) do
-    if not POLICY_OPTIONS[key] then
-      error(who .. ": unknown option restart." .. tostring(key) .. "; it "
-        .. "knows: backoff, backoff_max, fatal, max, policy, within", 3)
-    end
-  end
-  local kind = options.policy or "never"
-  if not KINDS[kind] then
-    error(who .. ": restart.policy is \"always\", \"never\" or "
-      .. "\"on_failure\", got " .. tostring(kind), 3)
-  end
-  local name = who .. ": restart"
-  local backoff_ms = time.check_ms(options.backoff or "100ms", name, 3)
-  return {
-    kind = kind, max = check_max(options.max or 3, who),
-    within_ms = time.check_ms(options.within or "1min", name, 3),
-    backoff_ms = backoff_ms,
-    backoff_max_ms = math.max(backoff_ms,
-      time.check_ms(options.backoff_max or "10s", name, 3)),
-    is_fatal = fatal_check(options.fatal, who),
-  }
 end
 
 --- Gives a cell its policy.

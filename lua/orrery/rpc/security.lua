@@ -19,9 +19,11 @@ function M.is_loopback(host)
     or host:match("^127%.%d+%.%d+%.%d+$") ~= nil
 end
 
--- Host of "host:port" or "[v6]:port"; nil for other forms (unix sockets).
+-- Host of "host:port" or "[v6]:port", where port may be a list of ranges; nil
+-- for other forms (unix sockets).
 local function host_of(address)
-  return address:match("^%[(.*)%]:%d+$") or address:match("^([^/:]*):%d+$")
+  return address:match("^%[(.*)%]:[%d%s,-]+$")
+    or address:match("^([^/:]*):[%d%s,-]+$")
 end
 
 --- true, or nil, err: a service that binds to address with these options would

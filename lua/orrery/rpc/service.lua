@@ -6,40 +6,53 @@
 --
 -- The life cycle of its endpoints is in orrery.rpc.life_cycle.
 
+local addresses = require("orrery.rpc.address")
 local core = require("orrery.core")
 local description = require("orrery.rpc.description")
 local Endpoint = require("orrery.rpc.endpoint")
 local errors = require("orrery.util.errors")
 local Executor = require("orrery.rpc.executor")
+local executors = require("orrery.rpc.executors")
 local fenced = require("orrery.rpc.fenced")
 local Future = require("orrery.util.future")
 local Gateway = require("orrery.rpc.gateway")
+local idempotency = require("orrery.rpc.idempotency")
 local life_cycle = require("orrery.rpc.life_cycle")
 local log_context = require("orrery.rpc.log_context")
 local native = require("orrery.native.service")
+local spill = require("orrery.rpc.spill")
 local native_tls = require("orrery.native.tls")
+local restart_policy = require("orrery.rpc.restart_policy")
+local retry = require("orrery.rpc.retry")
+local role_gateway = require("orrery.rpc.role_gateway")
 local security = require("orrery.rpc.security")
 local Server = require("orrery.rpc.server")
-local task = require("orrery.util.task")
 local time = require("orrery.util.time")
 
 local DEFAULT_TIMEOUT_MS = 10000
+local DEFAULT_RETRY_DELAY_MS = 1000
 
 local Service = {}
 Service.__index = Service
 
 local OPTIONS = {
   bind = true, name = true, cluster_id = true, timeout = true, net = true,
-  advertise = true, spin = true, tls = true, insecure = true,
-  require_tls = true,
+  advertise = true, connect_retries = true, connect_retry_delay = true,
+  ask_callstack = true, log_lifecycle_events = true, spin = true, tls = true,
+  insecure = true, require_tls = true,
+  spill = true,
 }
 local START_OPTIONS = {
   id = true, args = true, token = true, capacity = true, restart = true,
-  log_context = true,
+  log_context = true, reply_cache = true,
 }
 -- The rest belongs to the class: a spawned executor makes its own endpoint.
-local SPAWN_OPTIONS = { id = true, args = true, token = true }
-local CONNECT_OPTIONS = { token = true, timeout = true }
+local SPAWN_OPTIONS = {
+  id = true, args = true, token = true, executor = true,
+}
+local CONNECT_OPTIONS = {
+  token = true, timeout = true, retries = true, retry_delay = true,
+}
 
 local NO_OPTIONS = {}
 
@@ -73,6 +86,29 @@ local function new_object(fields)
   return self
 end
 
+-- Listens on the first port that is free; the address for peers: what was
+-- bound, or advertise with the port that was bound where it names none.
+local function listen(net, bind, advertise)
+  local list, err = { bind }, nil
+  if not bind:find("/", 1, true) then list, err = addresses.candidates(bind) end
+  if not list then return nil, err end
+  local bound
+  for _, candidate in ipairs(list) do
+    bound, err = native.listen(net, candidate)
+    if bound or err.code ~= "address_in_use" then break end
+  end
+  if not bound then
+    return nil, errors.new(err.code, "cannot listen on " .. bind .. ": "
+      .. err.message, { context = { address = bind } })
+  end
+  if not advertise then return bound end
+  if addresses.parse(advertise) then return advertise end
+  local host
+  host, err = addresses.normalize_host(advertise)
+  if not host then return nil, err end
+  return addresses.join(host, bound:match(":(%d+)$"))
+end
+
 --- Parts made by the caller: real services and simulated ones differ in their
 -- executor and their net. options: executor, name, cluster_id, timeout,
 -- make_net(pointer) -> net | nil, err; bind, advertise; tls, require_tls.
@@ -101,20 +137,23 @@ function Service.create(options)
   end
   native.require_tls(pointer, options.require_tls == true)
   if options.bind then
-    local bound
-    bound, err = native.listen(net, options.bind)
-    if not bound then
+    local address
+    address, err = listen(net, options.bind, options.advertise)
+    if not address then
       native.net_free(net)
       native.free(pointer)
-      return nil, errors.new(err.code, "cannot listen on " .. options.bind
-        .. ": " .. err.message, { context = { address = options.bind } })
+      return nil, err
     end
-    native.set_address(pointer, options.advertise or bound)
+    native.set_address(pointer, address)
   end
   return new_object({
+    _connect_retries = options.connect_retries,
+    _connect_retry_delay_ms = options.connect_retry_delay_ms,
+    _ask_callstack = options.ask_callstack,
+    _log_lifecycle = options.log_lifecycle_events,
     _executor = executor, _pointer = pointer, _net = net, _owner = true,
     _timeout_ms = options.timeout_ms, name = options.name or "orrery",
-    _spawner = options.spawner, _tls = options.tls,
+    _spawner = options.spawner, _tls = options.tls, _spill = options.spill,
   })
 end
 
@@ -128,6 +167,14 @@ function Service.adopt(options)
   })
 end
 
+-- What the net shall offer, without touching the caller's table.
+local function net_options(options, spills)
+  local out = {}
+  for key, value in pairs(options or {}) do out[key] = value end
+  if spills then out.features = native.FEATURE_SPILL end
+  return out
+end
+
 --- A service on this state's real executor; throws for bad options, answers
 -- nil, err when the system refuses, or when bind is an address that other
 -- machines reach and there is neither tls nor insecure = true. tls and
@@ -138,6 +185,12 @@ function Service.new(options)
   if options.timeout then
     timeout_ms = time.check_ms(options.timeout, "orrery.service", 2)
   end
+  local retries = options.connect_retries
+  if retries ~= nil and (type(retries) ~= "number" or retries < 0) then
+    error("orrery.service: connect_retries must be a number from 0", 3)
+  end
+  local retry_delay_ms = options.connect_retry_delay and time.check_ms(
+    options.connect_retry_delay, "orrery.service", 2)
   for _, key in ipairs({ "bind", "name", "cluster_id", "advertise" }) do
     local value = options[key]
     if value ~= nil and type(value) ~= "string" then
@@ -150,14 +203,20 @@ function Service.new(options)
     local ok, err = security.check_bind(options.bind, options)
     if not ok then return nil, err end
   end
+  local spill_options = spill.check(options.spill, "orrery.service")
   local executor = Executor.default()
   local service, err = Service.create({
+    spill = spill_options,
     executor = executor, name = options.name, bind = options.bind,
     cluster_id = options.cluster_id, timeout_ms = timeout_ms,
-    advertise = options.advertise, tls = options.tls,
-    require_tls = options.require_tls,
+    advertise = options.advertise, connect_retries = retries,
+    connect_retry_delay_ms = retry_delay_ms,
+    ask_callstack = options.ask_callstack,
+    log_lifecycle_events = options.log_lifecycle_events,
+    tls = options.tls, require_tls = options.require_tls,
     make_net = function(pointer)
-      return native.net(core.loop(), pointer, options.net)
+      return native.net(core.loop(), pointer,
+        net_options(options.net, spill_options))
     end,
     spawner = require("orrery.rpc.spawn").real,
   })
@@ -195,7 +254,7 @@ local function open_cell(self, class, id, options, token_bytes)
   local cell = {
     name = id, class = class, class_name = class._name, service = self,
     state = "created", gone = false, held = true,
-    handlers = served.handlers, methods = served.methods,
+    handlers = served.handlers, methods = served.methods, spill = self._spill,
   }
   if token_bytes then
     cell.token, cell.token_bytes = fenced.copy(options.token), token_bytes
@@ -231,7 +290,7 @@ local function check_start(self, class, options, who)
   end
   local policy = class._restart
   if given and given.restart then
-    policy = life_cycle.policy(given.restart, who)
+    policy = restart_policy.read(given.restart, who)
   end
   return options, token_bytes, policy
 end
@@ -245,8 +304,10 @@ end
 local function create(self, class, given, who)
   local options, token_bytes, policy = check_start(self, class, given, who)
   local id = options.id or random_id(self, class)
+  local replies = idempotency.check_options(options.reply_cache, who, 4)
   local cell, err = open_cell(self, class, id, options, token_bytes)
   if not cell then return nil, err end
+  idempotency.attach(cell, replies)
   if policy then life_cycle.set_policy(cell, policy, options.args) end
   if options.log_context then
     log_context.set(cell, options.log_context, who)
@@ -322,15 +383,10 @@ function Service:_gateway_of(cell, name)
     endpoint = cell.name, address = self.address,
     methods = description.wire(cell.class).methods, token = cell.token,
     timeout_ms = self._timeout_ms, cell = cell,
+    ask_callstack = self._ask_callstack,
   })
   cell.gateways[name] = gateway
   return gateway
-end
-
-local function split_address(address)
-  local place, name = address:match("^(.-:%d+)/(.+)$")
-  if place then return place, name end
-  return "", address
 end
 
 local connect_calls = setmetatable({}, { __mode = "k" })
@@ -340,31 +396,18 @@ local function connect_failure(future, status, body)
   local e = errors.from_table(body or {})
   return errors.new(core.code_name(status), string.format(
     "cannot connect to %s: %s", info.address, e.message),
-    { context = { address = info.address }, cause = e.cause })
+    { context = { address = info.address, gateway = info.gateway,
+      phase = "connect" }, cause = e.cause })
 end
 
---- Future of a gateway. address: "host:port/endpoint", or "endpoint" of this
--- service; "prefix*" is the one endpoint whose name begins so. gateway: its
--- name, or nil for any. options: token, timeout.
-function Service:connect(address, gateway, options)
-  check_open(self, "service:connect")
-  if type(address) ~= "string" or address == "" then
-    error("service:connect: an address \"host:port/endpoint\" is needed", 2)
-  end
-  if type(gateway) == "table" then gateway = gateway.name end
-  options = check_options(options, CONNECT_OPTIONS, "service:connect")
-  local token_bytes, message = native.token_bytes(options.token)
-  if message then error("service:connect: " .. message, 2) end
-  local timeout_ms = options.timeout
-    and time.check_ms(options.timeout, "service:connect") or self._timeout_ms
-  local token = options.token and fenced.copy(options.token)
+-- One try; future of a gateway.
+local function connect_once(self, order)
   local executor = self._executor
-  local place, name = split_address(address)
-  local slot, code, text = executor.core.connect(self._pointer, place, name,
-    gateway or "", token_bytes, timeout_ms)
+  local slot, code, text = executor.core.connect(self._pointer, order.place,
+    order.name, order.gateway or "", order.token_bytes, order.timeout_ms)
   if not slot then
     return Future.rejected(errors.new(core.code_name(code),
-      "cannot connect to " .. address .. ": " .. text))
+      "cannot connect to " .. order.address .. ": " .. text))
   end
   local raw = Future.new()
   raw._slot = slot
@@ -372,7 +415,7 @@ function Service:connect(address, gateway, options)
     failure = connect_failure,
     cancel = function(f) executor.core.cancel(f._slot) end,
   }
-  connect_calls[raw] = { address = address }
+  connect_calls[raw] = order
   executor.pending[slot] = raw
   local out = Future.new()
   out._on_cancel = function() raw:cancel() end
@@ -383,43 +426,91 @@ function Service:connect(address, gateway, options)
     end
     out:resolve(Gateway.new({
       executor = executor, target = map.target,
-      endpoint = map.endpoint or name, gateway = gateway,
-      address = map.address or place, methods = map.methods or {},
-      token = token, timeout_ms = self._timeout_ms, state = map.state,
-      fenced = map.fenced,
+      endpoint = map.endpoint or order.name, gateway = order.gateway,
+      address = map.address or order.place, methods = map.methods or {},
+      token = order.token, timeout_ms = self._timeout_ms, state = map.state,
+      fenced = map.fenced, ask_callstack = self._ask_callstack,
+      spill = self._spill,
     }))
   end)
   return out
 end
 
--- Work of the service ---------------------------------------------------------
-
---- Runs fn() after delay, outside of every endpoint; handle:cancel().
-function Service:schedule(delay, fn)
-  local ms = time.check_ms(delay, "service:schedule")
-  local executor = self._executor
-  return setmetatable({
-    _executor = executor, _entry = executor:timer(ms, executor.context, fn),
-  }, Endpoint.Handle)
+--- Future of a gateway. address: "host:port/endpoint", or "endpoint" of this
+-- service; "prefix*" is the one endpoint whose name begins so. gateway: its
+-- name, or nil for any. options: token, timeout (of one
+-- try), retries and retry_delay (of the service by default): what cannot be
+-- reached is tried again that often.
+function Service:connect(address, gateway, options)
+  check_open(self, "service:connect")
+  if type(address) ~= "string" or address == "" then
+    error("service:connect: an address \"host:port/endpoint\" is needed", 2)
+  end
+  if type(gateway) == "table" then gateway = gateway.name end
+  options = check_options(options, CONNECT_OPTIONS, "service:connect")
+  local token_bytes, message = native.token_bytes(options.token)
+  if message then error("service:connect: " .. message, 2) end
+  local order = {
+    address = address, gateway = gateway,
+    token = options.token and fenced.copy(options.token),
+    token_bytes = token_bytes, timeout_ms = options.timeout
+      and time.check_ms(options.timeout, "service:connect")
+      or self._timeout_ms,
+  }
+  local retries = options.retries or self._connect_retries or 0
+  local delay_ms = options.retry_delay
+    and time.check_ms(options.retry_delay, "service:connect")
+    or self._connect_retry_delay_ms or DEFAULT_RETRY_DELAY_MS
+  local err
+  order.place, order.name = addresses.split(address)
+  if not order.place then
+    err = order.name
+    return Future.rejected(errors.new(err.code, "cannot connect: "
+      .. err.message, { context = { address = address, phase = "connect" } }))
+  end
+  if retries <= 0 then return connect_once(self, order) end
+  return retry.run(self._executor, function()
+    if self._stopping then
+      return nil, errors.new("closed", "cannot connect to " .. address
+        .. ": the service was stopped")
+    end
+    return connect_once(self, order)
+  end, {
+    attempts = retries + 1, retry_on = { "unreachable", "expired_unsent" },
+    backoff = { initial = delay_ms, multiplier = 1, jitter = 0 },
+  })
 end
 
---- Future of fn(), run as a task outside of every endpoint.
-function Service:execute(fn)
-  local future = Future.new()
-  task.later(self._executor.context, function()
-    local value, err = fn()
-    if err ~= nil then future:reject(err) else future:resolve(value) end
-  end)
-  return future
+-- Work of the service ---------------------------------------------------------
+
+executors.install(Service)
+role_gateway.install(Service)
+
+--- The address that peers use; "" for a local service.
+function Service:get_address()
+  return self.address
+end
+
+--- Its port; -1 for a local service.
+function Service:get_port()
+  return tonumber(self.address:match(":(%d+)$")) or -1
 end
 
 --- Starts the class of a module on a new executor; future of a handle with
--- gateway, address, stop(). options: id, args, token.
+-- gateway, address, stop(), termination. options: id, args, token; executor =
+-- the handle of an earlier spawn: on the executor of that one. An executor ends
+-- with the last endpoint that was started on it.
 function Service:spawn(module, options)
   check_open(self, "service:spawn")
   options = check_options(options, SPAWN_OPTIONS, "service:spawn")
   if type(module) ~= "string" then
     error("service:spawn: the name of a module is needed", 2)
+  end
+  local executor = options.executor
+  if executor ~= nil
+    and not require("orrery.rpc.spawn").is_handle_of(self, executor) then
+    error("service:spawn: executor must be a handle that service:spawn of "
+      .. "this service gave", 2)
   end
   return self._spawner(self, module, options)
 end
@@ -488,10 +579,15 @@ function Service:stop()
     waits[#waits + 1] = handle:stop()
   end
   settle_all(waits):_watch(function(_, err)
+    role_gateway.close(self)
+    executors.close(self)
     if self._net then native.net_close(self._net, "the service was stopped") end
     if err ~= nil then out:reject(err) else out:resolve(true) end
   end)
   return out
 end
+
+--- The name of stop in the framework.
+Service.stop_service = Service.stop
 
 return Service

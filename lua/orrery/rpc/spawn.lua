@@ -1,20 +1,24 @@
 --- Executors of their own for endpoints: service:spawn.
 --
--- Real: core.spawn makes a thread with a new Lua state, which runs main() here:
--- it adopts the service, starts the class of the module, and tells the spawner
--- how that went through an endpoint that waits for it. The happy path:
+-- A spawned executor is ruled by its control endpoint (orrery.rpc.control); it
+-- lives as long as an endpoint that was started on it. The happy path:
 --
---   spawner: opens $spawn/<random>, core.spawn       child: adopts, starts
---   spawner: gets `started(info)`, connects    <-    child: tells it
---   handle:stop(): ends the endpoint           ->    child: endpoint gone, ends
+--   spawner: opens $spawn/<random>, core.spawn       child: adopts the service,
+--   spawner: connects to $executor/<number>    <-    tells that it is there
+--   spawner: start(order), watch(id)           ->    child: starts it
+--   handle:stop(): stop(id)                    ->    child: it ends; behind the
+--                                                    last one the thread ends
 --
 -- Failures: main() cannot even begin (no memory, a broken module path): the
 -- spawner looks at core.spawned from time to time while it waits. The class
--- cannot be started: `failed(error)`. Nothing for SPAWN_LIMIT_MS: timeout.
+-- cannot be started: the answer of start. Nothing for SPAWN_LIMIT_MS: timeout.
+-- The thread dies: its endpoints are closed, so the answer of watch is
+-- callee_died and handle.termination is rejected with executor_died.
 --
 -- Simulated: another simulated executor of the same node, in this Lua state.
 
 local core = require("orrery.core")
+local Control = require("orrery.rpc.control")
 local Endpoint = require("orrery.rpc.endpoint")
 local errors = require("orrery.util.errors")
 local Executor = require("orrery.rpc.executor")
@@ -28,82 +32,60 @@ local M = {}
 
 local SPAWN_LIMIT_MS = 30000
 local LOOK_EVERY_MS = 25
+local NO_LIMIT = { timeout = 0 }
 
-local Spawner = Endpoint.class("$spawn", {
-  started = { tell = true }, failed = { tell = true },
-})
+local Spawner = Endpoint.class("$spawn", { started = { tell = true } })
 
 function Spawner:init(future)
   self.future = future
 end
 
-function Spawner:started(info)
-  self.future:resolve(info)
+function Spawner:started()
+  self.future:resolve(true)
 end
 
-function Spawner:failed(err)
-  self.future:reject(errors.from_table(err))
-end
-
-local Handle = {}
-Handle.__index = Handle
-
---- Ends the endpoint and its executor; future, done when both are gone.
-function Handle:stop()
-  if self._stopped then return self._stopped end
-  self._stopped = self._stop(self)
-  return self._stopped
-end
-
--- The class of a module: what require answers, or its field `endpoint`.
-local function class_of(module)
-  local ok, class = pcall(require, module)
-  if not ok then
-    return nil, errors.new("bad_argument", "module " .. module
-      .. " cannot be loaded: " .. tostring(class))
-  end
-  if type(class) == "table" and Endpoint.is_class(class.endpoint) then
-    class = class.endpoint
-  end
-  if not Endpoint.is_class(class) then
-    return nil, errors.new("bad_argument", "module " .. module
-      .. " does not answer a class made by orrery.endpoint")
-  end
-  return class
-end
-
-local function start_here(service, order)
-  local class, err = class_of(order.module)
-  if not class then return nil, err end
-  local ok, server, start_err = pcall(service.start, service, class, {
-    id = order.id, args = order.args, token = order.token,
-  })
-  if not ok then return nil, errors.new("bad_argument",
-    (tostring(server):gsub("^[^\n:]+:%d+: ", ""))) end
-  return server, start_err
+local function control_name(number)
+  return "$executor/" .. number
 end
 
 -- The child's side -------------------------------------------------------
 
-local function tell_spawner(service, order, method, value)
+local function tell_spawner(service, order)
   local gateway, err = service:connect(order.spawner, "$spawn"):await()
   if not gateway then
-    log.error("rpc", "%s: the spawner does not answer: %s", order.module,
-      tostring(err))
-    return
+    log.error("rpc", "the spawner of executor %d does not answer: %s",
+      core.number(), tostring(err))
+    return false
   end
-  gateway[method](gateway, value)
+  gateway:started()
+  return true
 end
 
-local function serve(executor, server)
+local function serve(executor, server, is_wanted)
+  if not is_wanted then server:stop() end
   local asked = false
   executor:run_until(function()
     if core.stopping() and not asked then
       asked = true
-      server:stop()
+      server.endpoint:stop_all()
     end
     return server._cell.gone
   end, "spawn")
+end
+
+-- This thread dies by an error: whoever waits for its endpoints learns it.
+local function abandon(executor, service, net)
+  for _, cell in pairs(service._cells) do
+    native.close(executor.pointer, service._pointer, cell.slot)
+  end
+  executor.core.flush()
+  for _, handle in ipairs(service._spawned) do
+    core.stop_spawned(handle.executor)
+  end
+  if net then
+    native.net_close(net, "its executor died")
+    native.net_free(net)
+  end
 end
 
 local function close_net(executor, net)
@@ -138,28 +120,22 @@ function M.main(text)
     executor = executor, pointer = pointer, net = net, name = order.name,
     timeout_ms = order.timeout_ms, spawner = M.real, tls = order.tls,
   })
-  local server, err = start_here(service, order)
-  if server then
-    -- on_start may wait; what comes of it is what the spawner wants to know.
-    executor:run_until(function()
-      return server._cell.state ~= "starting"
-    end, "spawn")
-    if server._cell.gone then err = select(2, server.termination:peek()) end
+  local server, err = service:start(Control,
+    { id = control_name(core.number()) })
+  if not server then error(tostring(err), 0) end
+  local ok, failure = xpcall(function()
+    serve(executor, server, tell_spawner(service, order))
+    executor:step()
+  end, debug.traceback)
+  if not ok then
+    abandon(executor, service, net)
+    error(failure, 0)
   end
-  if not server or server._cell.gone then
-    tell_spawner(service, order, "failed",
-      errors.to_table(err or errors.new("unreachable", "it ended at once")))
-  else
-    tell_spawner(service, order, "started",
-      { class = server._cell.class_name })
-    serve(executor, server)
-  end
-  for _, handle in ipairs(service._spawned) do handle:stop():await() end
-  executor:step()
   close_net(executor, net)
 end
 
--- The spawner's side -----------------------------------------------------
+-- Homes: an executor as its spawner sees it -------------------------------
+-- { number, control = gateway, gone() -> future done when nothing is left }
 
 local function watch_thread(service, number, future)
   local function look()
@@ -190,86 +166,194 @@ local function thread_ended(service, number)
   return out
 end
 
-local function forget(service, handle)
-  for i, h in ipairs(service._spawned) do
-    if h == handle then
-      table.remove(service._spawned, i)
-      return
-    end
-  end
-end
-
-local function stop_real(handle)
-  core.stop_spawned(handle.executor)
-  local service = handle._service
-  return thread_ended(service, handle.executor):on_done(function()
-    forget(service, handle)
-  end)
-end
-
-local function finish(service, order, handle, ready, server)
+-- Future of a home whose control endpoint can be reached once ready is done.
+local function connect_home(service, ready, home)
   local out = Future.new()
-  out._on_cancel = function() handle:stop() end
-  ready:_watch(function(info, err)
-    if server then server:stop() end
+  ready:_watch(function(_, err)
     if err ~= nil then
-      handle:stop()
       out:reject(err)
       return
     end
-    service:connect(order.id, info.class, { token = order.token })
-      :_watch(function(gateway, failure)
-        if failure ~= nil then
-          handle:stop()
-          out:reject(failure)
-          return
-        end
-        handle.gateway, handle.address = gateway, gateway.address
-        out:resolve(handle)
+    service:connect(control_name(home.number), "$executor")
+      :_watch(function(control, failure)
+        home.control = control
+        if failure ~= nil then out:reject(failure) else out:resolve(home) end
       end)
   end)
   return out
 end
 
---- service:spawn of a real service.
-function M.real(service, module, options)
+local function real_home(service, label)
   local ready = Future.new()
-  local chance = service._executor.chance
-  local spawner = "$spawn/" .. chance:hex(8)
-  local order = {
-    module = module, args = options.args, token = options.token,
-    id = options.id or module:match("[^.]+$") .. "_" .. chance:hex(8),
-    spawner = spawner, has_net = service._net ~= nil, name = service.name,
-    timeout_ms = service._timeout_ms, path = package.path,
-    cpath = package.cpath, tls = service._tls,
-  }
-  local ok, text = pcall(core.encode, order)
-  if not ok then
-    error("service:spawn: " .. tostring(text):gsub("argument 1%.", ""), 3)
-  end
-  local server, err = service:start(Spawner, { id = spawner,
-    args = { ready } })
+  local spawner = "$spawn/" .. service._executor.chance:hex(8)
+  local server, err = service:start(Spawner,
+    { id = spawner, args = { ready } })
   if not server then return Future.rejected(err) end
-  local number, code, message = core.spawn(service._pointer,
-    order.id:sub(-15), "orrery.rpc.spawn", text)
+  local number, code, message = core.spawn(service._pointer, label,
+    "orrery.rpc.spawn", core.encode({
+      spawner = spawner, has_net = service._net ~= nil, name = service.name,
+      timeout_ms = service._timeout_ms, path = package.path,
+      cpath = package.cpath, tls = service._tls,
+    }))
   if not number then
     server:stop()
     return Future.rejected(errors.new(core.code_name(code),
       "an executor cannot be made: " .. message))
   end
-  local handle = setmetatable({
-    executor = number, id = order.id, _service = service, _stop = stop_real,
-  }, Handle)
-  service._spawned[#service._spawned + 1] = handle
   watch_thread(service, number, ready)
-  return finish(service, order, handle, ready:with_timeout(SPAWN_LIMIT_MS),
-    server)
+  local out = connect_home(service, ready:with_timeout(SPAWN_LIMIT_MS), {
+    number = number,
+    gone = function() return thread_ended(service, number) end,
+  })
+  out:_watch(function(_, failure)
+    server:stop()
+    if failure ~= nil then core.stop_spawned(number) end
+  end)
+  return out
 end
 
-local function stop_simulated(handle)
-  if not handle._server then return Future.resolved(true) end
-  return handle._server:stop():on_done(function()
-    forget(handle._service, handle)
+local function simulated_home(service, make)
+  local there, err = make(service)
+  if not there then return Future.rejected(err) end
+  local ready = Future.new()
+  task.later(there._executor.context, function()
+    local server, start_err = there:start(Control,
+      { id = control_name(there.number) })
+    if server then ready:resolve(true) else ready:reject(start_err) end
+  end)
+  return connect_home(service, ready, {
+    number = there.number,
+    gone = function() return Future.resolved(true) end,
+  })
+end
+
+-- Handles -------------------------------------------------------------------
+
+local Handle = {}
+Handle.__index = Handle
+
+local function forget(handle)
+  local list = handle._service._spawned
+  for i, h in ipairs(list) do
+    if h == handle then
+      table.remove(list, i)
+      return
+    end
+  end
+end
+
+local function stop_handle(handle)
+  local out, home = Future.new(), handle._home
+  home.control:with(NO_LIMIT):stop(handle.id):_watch(function(answer, err)
+    -- A control endpoint that cannot be reached has ended, its executor too.
+    local failure = answer and answer.error
+    if err ~= nil and err.code == "remote" then failure = err end
+    local function done()
+      forget(handle)
+      if failure then
+        out:reject(errors.from_table(failure))
+      else
+        out:resolve(true)
+      end
+    end
+    if err ~= nil or answer.is_last then
+      home.gone():_watch(done)
+    else
+      done()
+    end
+  end)
+  return out
+end
+
+--- Ends the endpoint; future, done when it is gone, and when it was the last
+-- of its executor that too.
+function Handle:stop()
+  if not self._stopped then self._stopped = stop_handle(self) end
+  return self._stopped
+end
+
+-- handle.termination: done when the endpoint has ended.
+local function watch_end(handle)
+  handle._home.control:with(NO_LIMIT):watch(handle.id)
+    :_watch(function(_, err)
+      forget(handle)
+      if err == nil then
+        handle.termination:resolve(true)
+      elseif err.code == "remote" then
+        handle.termination:reject(err.cause or err)
+      else
+        handle.termination:reject(errors.new("executor_died",
+          "the executor of " .. handle.id .. " has ended", { cause = err }))
+      end
+    end)
+end
+
+local function start_on(service, home, order, out)
+  local handle = setmetatable({
+    executor = home.number, id = order.id, termination = Future.new(),
+    _service = service, _home = home,
+  }, Handle)
+  out._on_cancel = function() handle:stop() end
+  service._spawned[#service._spawned + 1] = handle
+  local function failed(err)
+    handle:stop():_watch(function()
+      if err.code == "remote" and err.cause then err = err.cause end
+      out:reject(err)
+    end)
+  end
+  home.control:with({ timeout = SPAWN_LIMIT_MS }):start(order)
+    :_watch(function(class_name, err)
+      if err ~= nil then return failed(err) end
+      service:connect(order.id, class_name, { token = order.token })
+        :_watch(function(gateway, connect_err)
+          if connect_err ~= nil then return failed(connect_err) end
+          handle.gateway, handle.address = gateway, gateway.address
+          if not out:resolve(handle) then handle:stop() end
+        end)
+    end)
+  watch_end(handle)
+end
+
+-- Values cross a thread as bytes; what cannot is the caller's mistake.
+local function make_order(service, module, options)
+  local order = {
+    module = module, args = options.args, token = options.token,
+    id = options.id
+      or module:match("[^.]+$") .. "_" .. service._executor.chance:hex(8),
+  }
+  local ok, text = pcall(core.encode, order)
+  if not ok then
+    error("service:spawn: " .. tostring(text):gsub("argument 1%.", ""), 4)
+  end
+  return order
+end
+
+local function spawn(service, module, options, make_home)
+  local order = make_order(service, module, options)
+  local given = options.executor
+  local home = given and Future.resolved(given._home)
+    or make_home(order.id:sub(-15))
+  local out = Future.new()
+  home:_watch(function(h, err)
+    if err ~= nil then
+      out:reject(err)
+    else
+      start_on(service, h, order, out)
+    end
+  end)
+  return out
+end
+
+--- Is handle one that service:spawn of this service gave?
+function M.is_handle_of(service, handle)
+  return type(handle) == "table" and getmetatable(handle) == Handle
+    and handle._service == service
+end
+
+--- service:spawn of a real service.
+function M.real(service, module, options)
+  return spawn(service, module, options, function(label)
+    return real_home(service, label)
   end)
 end
 
@@ -277,34 +361,9 @@ end
 -- the node.
 function M.simulated(make)
   return function(service, module, options)
-    local there, err = make(service)
-    if not there then return Future.rejected(err) end
-    local id = options.id
-      or module:match("[^.]+$") .. "_" .. service._executor.chance:hex(8)
-    -- Values cross a thread as bytes; here too.
-    local ok, text = pcall(core.encode, options.args or {})
-    if not ok then error("service:spawn: " .. tostring(text), 3) end
-    local order = { module = module, id = id, token = options.token,
-      args = core.decode(text) }
-    local ready = Future.new()
-    local handle = setmetatable({ id = id, _service = service,
-      _stop = stop_simulated, executor = there.number }, Handle)
-    task.later(there._executor.context, function()
-      local server, start_err = start_here(there, order)
-      if not server then
-        ready:reject(start_err)
-        return
-      end
-      handle._server = server
-      service._spawned[#service._spawned + 1] = handle
-      server.termination:_watch(function(_, e)
-        if e ~= nil then ready:reject(e) end
-      end)
-      task.later(server._cell, function()
-        ready:resolve({ class = server._cell.class_name })
-      end)
+    return spawn(service, module, options, function()
+      return simulated_home(service, make)
     end)
-    return finish(service, order, handle, ready)
   end
 end
 

@@ -26,6 +26,7 @@ local connections = require("orrery.ha.connection")
 local heartbeats = require("orrery.heartbeat.manager")
 local seams = require("orrery.ha.seams")
 local bundles = require("orrery.task_executor.bundles")
+local executors = require("orrery.task_executor.executors")
 local slot_tables = require("orrery.task_executor.slot_table")
 local task_lists = require("orrery.task_executor.tasks")
 local same_token = require("orrery.ha.directory").same_token
@@ -67,8 +68,10 @@ function TaskExecutor:on_start()
     sha256_hex = sha256.hex,
     fetch = function(address, key) return self:_fetch(address, key) end,
   })
+  self._executors = executors.new(self.service)
   self._tasks = task_lists.new({
     endpoint = self, seams = self._seams, module = self._task_module,
+    executor = function(allocation) return self._executors:get(allocation) end,
     bundle = function(d) return self._bundles:get(d.blob.address, d.bundle) end,
     report = function(task, report) return self:_report(task, report) end,
     removed = function(task)
@@ -220,6 +223,7 @@ function perform.fail_task(self, action)
 end
 
 function perform.freed(self, action)
+  self._executors:drop(action.allocation)
   if self._rm.gateway and self._instance then
     send(self._rm.gateway:notify_slot_available(self._id, self._instance,
       action.allocation))

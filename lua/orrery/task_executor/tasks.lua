@@ -1,4 +1,4 @@
---- The tasks of a TaskExecutor: each an endpoint `task/<attempt>` on an
+--- The tasks of a TaskExecutor: each an endpoint `task/<attempt>` on the
 -- executor of its slot. This is the part that starts, cancels and ends them.
 --
 --   submit -> bundle fetched -> endpoint spawned -> start -> states come by
@@ -26,13 +26,16 @@ local Tasks = {}
 Tasks.__index = Tasks
 
 --- @param options { endpoint: table, seams: table, module: string,
----   bundle: fun(descriptor): table, report: fun(task, report: table): table,
+---   executor: fun(allocation): table, bundle: fun(descriptor): table,
+---   report: fun(task, report: table): table,
 ---   removed: fun(task), fatal: fun(err) }
----   report answers a future; bundle a future of bytes
+---   report answers a future; bundle a future of bytes; executor a future of
+---   what service:spawn takes as executor
 function M.new(options)
   return setmetatable({
     _endpoint = options.endpoint, _seams = options.seams,
     _module = options.module, _bundle = options.bundle,
+    _executor = options.executor,
     _report = options.report, _removed = options.removed,
     _fatal = options.fatal, _tasks = {}, _ended = {},
   }, Tasks)
@@ -96,7 +99,7 @@ function Tasks:_remove(task)
   self._removed(task)
 end
 
--- Stops the endpoint and its executor, then forgets the task.
+-- Stops the endpoint, then forgets the task.
 function Tasks:_stop(task)
   if task.is_stopping then return end
   task.is_stopping = true
@@ -106,7 +109,7 @@ function Tasks:_stop(task)
   task.timer = self._endpoint:schedule_run_async(M.STOP_LIMIT_MS, function()
     task.timer = nil
     self._fatal(errors.new("task_stuck",
-      ("the executor of %s does not end"):format(task.attempt)))
+      ("%s does not end, its executor is busy"):format(task.attempt)))
   end)
   task.handle:stop():on_done(function() self:_remove(task) end)
 end
@@ -179,20 +182,27 @@ function Tasks:_is_wanted(task)
   return false
 end
 
--- An end of the executor that did not come from here.
+-- An end of the endpoint, or of its executor, that did not come from here.
 function Tasks:_watch(task)
-  local termination = task.handle.termination
-  if not termination then return end
-  termination:on_done(function(_, err)
+  task.handle.termination:on_done(function(_, err)
     if task.is_stopping or task.machine:is_terminal() then return end
     self:_start_failed(task, errors.new("executor_died",
-      ("the executor of %s ended"):format(task.attempt), { cause = err }))
+      ("%s ended unasked"):format(task.attempt), { cause = err }))
   end)
 end
 
 function Tasks:_start(task, bytes)
   task.gateway:start(task.descriptor, bytes):on_done(function(_, err)
     if err then self:_start_failed(task, err) end
+  end)
+end
+
+-- Future of the handle of the task's endpoint.
+function Tasks:_spawn(task)
+  return self._executor(task.allocation):and_then(function(executor)
+    return self._endpoint.service:spawn(self._module, {
+      id = "task/" .. task.attempt, args = {}, executor = executor,
+    })
   end)
 end
 
@@ -221,21 +231,19 @@ function Tasks:submit(descriptor, allocation)
   self._bundle(descriptor):on_done(function(bytes, err)
     if err then return failed(err) end
     if not self:_is_wanted(task) then return unwanted() end
-    self._endpoint.service:spawn(self._module,
-      { id = "task/" .. attempt, args = {} })
-      :on_done(function(handle, spawn_err)
-        if spawn_err then return failed(spawn_err) end
-        task.handle, task.gateway = handle, handle.gateway
-        if self._tasks[attempt] ~= task or task.is_stopping then
-          -- It was removed while it was spawned: nobody else stops it.
-          handle:stop()
-          return unwanted()
-        end
-        if not self:_is_wanted(task) then return unwanted() end
-        self:_watch(task)
-        out:resolve(true)
-        self:_start(task, bytes)
-      end)
+    self:_spawn(task):on_done(function(handle, spawn_err)
+      if spawn_err then return failed(spawn_err) end
+      task.handle, task.gateway = handle, handle.gateway
+      if self._tasks[attempt] ~= task or task.is_stopping then
+        -- It was removed while it was spawned: nobody else stops it.
+        handle:stop()
+        return unwanted()
+      end
+      if not self:_is_wanted(task) then return unwanted() end
+      self:_watch(task)
+      out:resolve(true)
+      self:_start(task, bytes)
+    end)
   end)
   return out
 end

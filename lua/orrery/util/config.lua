@@ -22,6 +22,7 @@ local FILE_SIZE_MAX = 1024 * 1024
 --- Variables that are not configuration keys.
 local OTHER_VARIABLES = {
   ORRERY_CONF = true, ORRERY_LUA_PATH = true, ORRERY_HOME = true,
+  ORRERY_BIN = true, ORRERY_PRESET = true, ORRERY_ROOT = true, -- of scripts/
 }
 
 --- The options in their order, and by key, alias and variable.
@@ -41,7 +42,14 @@ for _, option in ipairs(M.options) do
   by_loose_key[loose(option.key)] = option
   for _, alias in ipairs(option.aliases or {}) do
     by_loose_key[loose(alias)] = option
+    all_keys[#all_keys + 1] = alias
   end
+end
+
+-- Keys that people bring along and that mean nothing here: why.
+local foreign = {}
+for _, row in ipairs(require("orrery.util.config_foreign")) do
+  foreign[loose(row[1])] = row[2]
 end
 
 local function fail(message, context)
@@ -57,6 +65,11 @@ end
 local function find_option(key, source)
   local option = by_loose_key[loose(key)]
   if option then return option end
+  local why = foreign[loose(key)]
+  if why then
+    return fail(("%s: the configuration key %q has no use here: %s; remove it")
+      :format(source, key, why), { key = key })
+  end
   local near = nearest.find(key, all_keys)
   return fail(("%s: unknown configuration key %q%s"):format(source, key,
     near and (", did you mean %q?"):format(near)

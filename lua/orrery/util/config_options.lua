@@ -19,6 +19,11 @@ end
 
 local PORT = { min = 0, max = 65535 }
 
+-- The two spellings of Flink's actor system.
+local function both(key)
+  return { "pekko." .. key, "akka." .. key }
+end
+
 return {
   option("cluster.id", "string", "orrery",
     "Name of the cluster; processes of different clusters refuse each other."),
@@ -46,12 +51,22 @@ return {
     "How long a taskmanager tries to register before it reports a failure.",
     { min = 1 }),
 
+  option("rpc.bind-address", "string", "",
+    "Host that a service made from the configuration listens on; empty is the "
+    .. "host that it is reached at."),
+  option("rpc.port", "ports", "0",
+    "Port of such a service: one, a range \"50100-50200\" or a list of both; "
+    .. "the first free one is taken, 0 is any free one."),
   option("rpc.ask-timeout", "duration", 10 * SECOND,
-    "Time limit of a call that names none.",
-    { min = 1, aliases = { "pekko.ask.timeout", "akka.ask.timeout" } }),
+    "Time limit of a call that names none.", { min = 1,
+      aliases = both("ask.timeout") }),
+  option("rpc.ask-callstack", "bool", true,
+    "Whether a call that expires tells the stack of who waited for it.",
+    { aliases = both("ask.callstack") }),
   option("rpc.ssl.enabled", "bool", false,
     "Encrypts all connections by TLS 1.3; both sides show a certificate.",
-    { aliases = { "security.ssl.internal.enabled", "pekko.ssl.enabled" } }),
+    { aliases = { "security.ssl.internal.enabled", "pekko.ssl.enabled",
+      "akka.ssl.enabled" } }),
   option("rpc.ssl.certificate", "string", "",
     "PEM file with the certificate of this process and its chain.",
     { aliases = { "security.ssl.internal.keystore" } }),
@@ -67,7 +82,28 @@ return {
     "A handler that runs for longer at a stretch is named in the log, with its "
     .. "stack if that can be had; 0 switches that off.", { min = 0 }),
   option("rpc.lookup-timeout", "duration", 10 * SECOND,
-    "Time limit for finding an endpoint.", { min = 1 }),
+    "Time limit for finding an endpoint.", { min = 1,
+      aliases = both("lookup.timeout") }),
+  option("rpc.connect.retries", "int", 5,
+    "How often a connect that reaches nobody is tried again.",
+    { min = 0, max = 1000000 }),
+  option("rpc.connect.retry-delay", "duration", 1 * SECOND,
+    "Pause before such a try."),
+  option("rpc.tcp.timeout", "duration", 20 * SECOND,
+    "Time limit for a connection to stand.", { min = 1,
+      aliases = both("tcp.timeout") }),
+  option("rpc.retry-gate-closed-for", "duration", 50,
+    "How long nobody dials a peer after the connection to it broke.",
+    { aliases = both("retry-gate-closed-for") }),
+  option("rpc.framesize", "size", 10485760,
+    "Largest body of one frame.", { min = 4096, max = 268435456,
+      aliases = both("framesize") }),
+  option("rpc.log-lifecycle-events", "bool", false,
+    "Whether starts and ends of endpoints are logged.",
+    { aliases = both("log.lifecycle.events") }),
+  option("cluster.services.shutdown-timeout", "duration", 30 * SECOND,
+    "How long the end of a service may take before it is given up.",
+    { min = 1 }),
   option("heartbeat.interval", "duration", 10 * SECOND,
     "Time between two heartbeats.", { min = 1 }),
   option("heartbeat.timeout", "duration", 50 * SECOND,

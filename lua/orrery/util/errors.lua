@@ -5,6 +5,8 @@
 -- core ("not_started", "unreachable", "expired_in_queue", ...) or a word of a
 -- domain ("job_not_found"). Nothing ever looks into the text.
 
+local nearest = require("orrery.util.nearest")
+
 local M = {}
 
 local CAUSES_MAX = 16
@@ -148,33 +150,6 @@ function M.from_table(t)
 end
 
 --- Of a list of words, the one that was probably meant, or nil.
-function M.nearest(word, words)
-  local best, best_cost
-  for _, candidate in ipairs(words) do
-    local cost = M.distance(word, candidate)
-    if cost <= math.max(1, math.floor(#word / 3) + 1)
-      and (not best_cost or cost < best_cost) then
-      best, best_cost = candidate, cost
-    end
-  end
-  return best
-end
-
---- Edit distance of two words, bounded to their first 64 bytes.
-function M.distance(a, b)
-  a, b = a:sub(1, 64), b:sub(1, 64)
-  local row = {}
-  for j = 0, #b do row[j] = j end
-  for i = 1, #a do
-    local diagonal = row[0]
-    row[0] = i
-    for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
-      local value = math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
-      diagonal, row[j] = row[j], value
-    end
-  end
-  return row[#b]
-end
+M.nearest = nearest.find
 
 return M

@@ -17,7 +17,7 @@ local resume, resume_later = task.resume, task.resume_later
 local waitable, wait = task.waitable, task.wait
 
 ---@class orrery.Future
----@field _state nil|1|2 nil pending, 1 resolved, 2 rejected
+---@field _state false|1|2 false pending, 1 resolved, 2 rejected
 local Future = {}
 Future.__index = Future
 
@@ -39,7 +39,10 @@ function Future.set_timer(fn)
 end
 
 function Future.new()
-  return setmetatable({ _state = nil, _value = nil, _waiter = nil }, Future)
+  -- Every field from the start, and false rather than nil: a table that grows
+  -- is hashed again, and a field that is nil is looked for in the class.
+  return setmetatable({ _state = false, _value = false, _waiter = false,
+    _callbacks = false }, Future)
 end
 
 function Future.is(v)
@@ -52,7 +55,7 @@ local function finish(self, state, value)
   self._state, self._value = state, value
   local waiter = self._waiter
   if waiter then
-    self._waiter = nil
+    self._waiter = false
     if state == RESOLVED then
       resume_later(waiter, value)
     else
@@ -61,7 +64,7 @@ local function finish(self, state, value)
   end
   local callbacks = self._callbacks
   if callbacks then
-    self._callbacks = nil
+    self._callbacks = false
     local ok, err = value, nil
     if state == REJECTED then ok, err = nil, value end
     for i = 1, #callbacks, 2 do
@@ -75,7 +78,7 @@ end
 function Future._deliver(self, state, value)
   local waiter = self._waiter
   if waiter and not self._callbacks and not self._state then
-    self._state, self._value, self._waiter = state, value, nil
+    self._state, self._value, self._waiter = state, value, false
     if state == RESOLVED then return resume(waiter, value) end
     return resume(waiter, nil, value)
   end
@@ -110,13 +113,14 @@ function Future:reject(err)
 end
 
 function Future:is_done()
-  return self._state ~= nil
+  return self._state ~= false
 end
 
 --- Value or nil, err of a settled future; nil, nil while it is pending.
 function Future:peek()
   if self._state == REJECTED then return nil, self._value end
-  return self._value
+  if self._state == RESOLVED then return self._value end
+  return nil
 end
 
 -- Registers fn(value, err) in the root of the event loop: for plumbing that

@@ -89,6 +89,21 @@ function M.address(value)
   return nil, "an address of the form host:port"
 end
 
+--- One port, a range "from-to", or a list of both; as text.
+function M.ports(value)
+  local text = tostring(value)
+  local expected = "a port, a range such as \"50100-50200\", or a list of both"
+  if not text:find("%d") then return nil, expected end
+  for part in (text .. ","):gmatch("([^,]*),") do
+    local from, to = part:match("^%s*(%d+)%s*%-?%s*(%d*)%s*$")
+    from, to = tonumber(from), tonumber(to ~= "" and to or from)
+    if not from or not to or from > to or to > 65535 then
+      return nil, expected
+    end
+  end
+  return text
+end
+
 function M.list(value)
   if type(value) == "table" then
     for _, item in ipairs(value) do

@@ -40,7 +40,14 @@ local function body(fn, ...)
   return body(yield(DONE, fn(...)))
 end
 
+-- What LuaJIT throws when an allocation fails or its limit is met.
+local OUT_OF_MEMORY = "not enough memory"
+
 local function thrown(task, message)
+  if message == OUT_OF_MEMORY then
+    return errors.new("no_memory", "the memory of this Lua state is used up",
+      { traceback = traceback(task.co, "") })
+  end
   local text = traceback(task.co, "")
   if errors.is(message) then
     message.traceback = message.traceback or text

@@ -13,7 +13,7 @@
 
 /* ffi:begin */
 /* Changes with every change of a shared declaration; see orr_abi(). */
-enum { ORR_ABI_VERSION = 2 };
+enum { ORR_ABI_VERSION = 4 };
 
 /* Result of a call. Codes from ORR_NOT_STARTED on are the outcomes of a remote
  * call: they travel in frames, so their numbers never change. */
@@ -148,5 +148,12 @@ void orr_logf(int level, const char *component, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 enum { ORR_BUF_MAX_DEFAULT = 64 << 20 };
+
+/* Blocks of malloc from ORR_LARGE_MIN bytes on; see base/large.c. realloc gives
+ * a larger one (p may be NULL, or small), NULL without memory. orr_realloc and
+ * orr_free use them; this is for who counts memory of its own. Thread: any. */
+enum { ORR_LARGE_MIN = 4 << 20 };
+void *orr_large_realloc(void *p, size_t size);
+void orr_large_free(void *p);
 
 #endif

@@ -54,6 +54,7 @@ typedef struct orr_event {
     uint32_t call;
     uint32_t endpoint; /* slot of the endpoint in its service */
     uint32_t limit_ms; /* REPLY: time limit, when it was not the call's own */
+    uint32_t flags;    /* of CALL and REPLY; orr_frame_flag */
     const uint8_t *body;
     size_t body_len;
 } orr_event;
@@ -83,11 +84,11 @@ typedef struct orr_latency {
 /* What is known of one method of an endpoint since it was opened or reset. */
 typedef struct orr_method_info {
     char name[64];
-    uint64_t errors;    /* answered with anything but ORR_OK */
-    uint64_t refused;   /* answered OVERLOADED */
-    uint64_t expired;   /* dropped at dequeue */
-    uint64_t abandoned; /* ended after the caller had given up */
-    uint64_t run_ns;    /* time in the handler itself, waiting not counted */
+    uint64_t errors;     /* answered with anything but ORR_OK */
+    uint64_t refused;    /* answered OVERLOADED */
+    uint64_t expired;    /* dropped at dequeue */
+    uint64_t abandoned;  /* ended after the caller had given up */
+    uint64_t run_ns;     /* time in the handler itself, waiting not counted */
     uint64_t run_max_ns; /* longest time at a stretch */
     orr_latency queue;   /* sent (here) or arrived until taken */
     orr_latency handler; /* taken until answered; a tell: until it returned */
@@ -100,7 +101,7 @@ typedef struct orr_endpoint_info {
     uint32_t incarnation;
     int32_t state;
     uint32_t depth[ORR_LANES]; /* messages waiting */
-    uint32_t posted; /* on their way from other threads */
+    uint32_t posted;           /* on their way from other threads */
     uint32_t capacity[ORR_LANES];
     uint64_t handled;    /* messages taken so far */
     uint64_t refused;    /* answered OVERLOADED */
@@ -109,7 +110,7 @@ typedef struct orr_endpoint_info {
     uint64_t running_ns; /* age of the current handler; 0 = idle */
     uint32_t running_method;
     uint32_t methods;
-    uint32_t executor; /* number of its executor */
+    uint32_t executor;     /* number of its executor */
     char running_name[64]; /* of running_method; "" = a function was posted */
 } orr_endpoint_info;
 
@@ -133,7 +134,7 @@ typedef struct orr_span {
     uint64_t sequence; /* of this process, from 1 on */
     uint64_t trace;
     uint64_t span;
-    uint64_t parent; /* span of the caller's handler; 0 = none */
+    uint64_t parent;  /* span of the caller's handler; 0 = none */
     uint64_t wall_ms; /* when it ended */
     uint64_t queue_ns;
     uint64_t run_ns; /* taken until answered */
@@ -149,8 +150,8 @@ typedef struct orr_running {
     char gateways[128];
     char name[64];
     uint32_t method;
-    uint64_t since_ns;  /* when it was taken, or went on after waiting */
-    uint64_t progress;  /* changes whenever the executor does the next thing */
+    uint64_t since_ns; /* when it was taken, or went on after waiting */
+    uint64_t progress; /* changes whenever the executor does the next thing */
     int32_t sleeps;
 } orr_running;
 
@@ -286,7 +287,7 @@ void orr_executor_disconnect(orr_executor *ex, uint32_t target);
  * ORR_OVERLOADED or ORR_UNREACHABLE when that is known here.
  * A call made by a handler (see orr_executor_enter) has at most the time that
  * its own call has left, and is cancelled when its caller gives that up.
- * flags: ORR_FLAG_CONTROL, ORR_ASK_OWN. Thread: owner. */
+ * flags: ORR_FLAG_CONTROL, ORR_FLAG_SPILLED, ORR_ASK_OWN. Thread: owner. */
 int orr_executor_ask(orr_executor *ex, uint32_t target, uint32_t method,
                      orr_msg *m, uint64_t timeout_ns, uint32_t flags,
                      uint32_t *slot);
@@ -300,6 +301,17 @@ int orr_executor_cancel(orr_executor *ex, uint32_t slot);
  * traceback?} and status its code. Answering twice is ORR_ENOENT. */
 int orr_executor_reply(orr_executor *ex, uint32_t call, int32_t status,
                        orr_msg *m);
+
+/* Bodies kept elsewhere (see orr_feature): the message is only the key of its
+ * body, which comes with ORR_FLAG_SPILLED in the flags of the event. spills:
+ * does the target's side know of that now? call_spills: does the caller's of a
+ * call? Thread: owner. */
+int orr_executor_spills(orr_executor *ex, uint32_t target);
+int orr_executor_call_spills(const orr_executor *ex, uint32_t call);
+int orr_executor_reply_spilled(orr_executor *ex, uint32_t call, orr_msg *key);
+/* Bytes that a message to the target may have; 0 = no limit, or none known.
+ * Thread: owner. */
+uint32_t orr_executor_body_max(orr_executor *ex, uint32_t target);
 
 /* Puts an owner-side job into an endpoint's mailbox, in order with its
  * messages; it comes back as ORR_EVENT_RUN. Thread: owner. */
@@ -355,6 +367,9 @@ typedef struct orr_link_ops {
     /* Queues one frame; borrows. ORR_OK, ORR_OVERLOADED (queue full: nothing
      * queued), ORR_TOO_LARGE, ORR_UNREACHABLE (closed). */
     int (*send)(orr_link *l, const orr_header *h, const uint8_t *body);
+    /* The same for a body above frame_max; takes the bytes when it answers
+     * ORR_OK. NULL: such bodies go to send. */
+    int (*send_body)(orr_link *l, const orr_header *h, orr_buf *body);
     void (*flush)(orr_link *l);
     void (*acquire)(orr_link *l);
     void (*release)(orr_link *l);
@@ -366,10 +381,12 @@ struct orr_link {
     const orr_link_ops *ops;
     orr_executor *executor;
     orr_service *service;
-    uint32_t number;   /* set by orr_executor_link_up */
-    uint32_t calls;    /* head of the calls that wait on it, 0 = none */
-    uint32_t body_max; /* the smaller of both sides' limits */
-    const char *peer; /* its address for people, or NULL */
+    uint32_t number;    /* set by orr_executor_link_up */
+    uint32_t calls;     /* head of the calls that wait on it, 0 = none */
+    uint32_t body_max;  /* the smaller of both sides' limits */
+    uint32_t frame_max; /* larger bodies go to send_body */
+    uint32_t features;  /* orr_feature bits that both sides know */
+    const char *peer;   /* its address for people, or NULL */
     /* Of the peer's certificate, set by orr_link_set_role; NULL without TLS, ""
      * when the certificate names none. */
     const char *peer_role;
@@ -395,6 +412,10 @@ void orr_executor_link_up(orr_executor *ex, orr_link *l);
  * ORR_EPROTO when the peer broke the protocol: close the link. */
 int orr_executor_receive(orr_executor *ex, orr_link *l, const orr_header *h,
                          const uint8_t *body);
+/* The same for a body that came in pieces (ASK, TELL, REPLY); takes it, also
+ * when it fails. h->length is its size. */
+int orr_executor_receive_body(orr_executor *ex, orr_link *l,
+                              const orr_header *h, orr_buf *body);
 /* The link is gone: its calls fail with code and text now. */
 void orr_executor_link_down(orr_executor *ex, orr_link *l, int code,
                             const char *text);

@@ -27,6 +27,20 @@ typedef struct orr_net_options {
     uint64_t handshake_timeout_ns; /* 0 = 10 s */
     uint64_t keepalive_ns;         /* idle time before a ping; 0 = 15 s; closed
                                    after three times that without a byte */
+    /* Chunked bodies. A body above chunk_size travels in pieces of that size
+     * between the other frames. */
+    uint32_t chunk_size;    /* 0 = 256 KiB, at most frame_max */
+    uint32_t body_max;      /* 0 = 256 MiB; not above frame_max: no chunks */
+    uint32_t bodies_max;    /* coming in at a time on a connection; 0 = 64 */
+    uint32_t assembly_max;  /* bytes of bodies coming in on a connection that
+                              get memory at a time; 0 = body_max, not less */
+    uint32_t sending_max;   /* bytes of bodies waiting to be sent on a
+                              connection; 0 = twice body_max; one may always */
+    uint32_t window;        /* bytes of pieces under way to us on a connection;
+                              0 = 512 KiB */
+    uint32_t features;      /* more orr_feature bits to offer: SPILL */
+    uint64_t retry_gate_ns; /* pause before an address is dialled again
+                                   after a connection to it ended; 0 = 50 ms */
 } orr_net_options;
 
 typedef struct orr_net_info {
@@ -39,6 +53,14 @@ typedef struct orr_net_info {
     uint64_t frames_out;
     uint64_t bytes_in;
     uint64_t bytes_out;
+    uint64_t body_in_max; /* the largest body so far */
+    uint64_t body_out_max;
+    uint64_t too_large;  /* bodies refused to be sent for their size */
+    uint64_t chunked_in; /* bodies that came in pieces, whole */
+    uint64_t chunked_out;
+    uint64_t chunked_dropped; /* given up on the way, by either side */
+    uint64_t assembling;      /* bytes of memory held for those coming in */
+    uint64_t sending;         /* bytes of those waiting to be sent */
 } orr_net_info;
 
 /* Gives the net of service s on the loop's executor; options may be NULL. The

@@ -37,16 +37,35 @@ typedef enum orr_frame_kind {
     ORR_FRAME_CANCEL = 6, /* the caller gave up; answers where the call was */
     ORR_FRAME_PING = 7,
     ORR_FRAME_PONG = 8,
-    ORR_FRAME_GOODBYE = 9 /* planned end; body: reason */
+    ORR_FRAME_GOODBYE = 9, /* planned end; body: reason */
+    ORR_FRAME_DATA = 10,   /* a piece of a chunked body; call_slot = stream */
+    ORR_FRAME_CREDIT = 11, /* budget_us bytes more may be sent of the stream in
+                              call_slot; stream 0 = the connection's window */
+    ORR_FRAME_ABORT = 12   /* the sender gave up the stream in call_slot */
 } orr_frame_kind;
 
 typedef enum orr_frame_flag {
     ORR_FLAG_CONTROL = 1, /* control lane: passes bulk */
     ORR_FLAG_TOKEN = 2,   /* the token fields are set */
     ORR_FLAG_PROBE = 4,   /* CANCEL: answer with the phase the call died in */
-    ORR_FLAG_TRACE = 32   /* ASK, TELL: 16 bytes stand in front of the body:
-                             u64 trace, u64 span of the sender */
+    ORR_FLAG_MORE = 8,    /* ASK, TELL, REPLY: opens a chunked body; the frame's
+                             body is u32 stream and u64 total */
+    ORR_FLAG_SPILLED = 16, /* ASK, TELL, REPLY: the body is the key of a blob
+                              that holds the body */
+    ORR_FLAG_TRACE = 32,   /* ASK, TELL: 16 bytes stand in front of the body:
+                              u64 trace, u64 span of the sender */
+    /* Inside the process only: the caller can fetch a spilled answer. */
+    ORR_FLAG_SPILLS = 0x4000,
+    ORR_FLAG_OPTIONAL = 0x8000 /* who does not know the kind skips the frame */
 } orr_frame_flag;
+
+/* What both sides of a connection may know of each other. */
+typedef enum orr_feature {
+    ORR_FEATURE_CHUNKS = 1, /* bodies above the chunk size travel in pieces */
+    ORR_FEATURE_SPILL = 2,  /* very large bodies go through a blob store that
+                               all services of the cluster share */
+    ORR_FEATURE_TRACE = 4   /* ORR_FLAG_TRACE */
+} orr_feature;
 
 typedef struct orr_token {
     uint64_t epoch;
@@ -113,9 +132,9 @@ typedef struct orr_unpacker {
 } orr_unpacker;
 
 /* Header. decode answers ORR_OK, ORR_EMORE (len < 64) or ORR_EPROTO (version,
- * kind); h is filled then too, so that the caller can name what it met. The
- * length is for the caller to hold to its limit. The checksum is apart, because
- * it needs the body. Thread: any. */
+ * or a kind that is unknown and not optional); h is filled then too, so that
+ * the caller can name what it met. The length is for the caller to hold to its
+ * limit. The checksum is apart, because it needs the body. Thread: any. */
 void orr_header_encode(const orr_header *h, uint8_t *out);
 int orr_header_decode(orr_header *h, const uint8_t *data, size_t len);
 uint32_t orr_header_checksum(const uint8_t *header, const uint8_t *body,
