@@ -8,7 +8,9 @@ function Worker:work(ms) -- luacheck: no self
   if ms > 0 then orrery.sleep(ms) end
   return true
 end
-function Worker:fail() return nil, orrery.errors.new("broken", "it is") end -- luacheck: no self
+function Worker:fail() -- luacheck: no self
+  return nil, orrery.errors.new("broken", "it is")
+end
 function Worker:note() self.noted = true end
 function Worker:block() return self.gate:await() end
 
@@ -60,8 +62,7 @@ describe("introspection", function()
     s.sim:advance(10)
     future:cancel()
     s.sim:advance(100)
-    local futures = {}
-    for i = 1, 6 do futures[i] = gateway:work(0) end
+    for _ = 1, 6 do gateway:work(0) end
     s.sim:advance(10)
     local work = by_name(assert(ask("methods", "worker"))).work
     assert.are.equal(1, work.abandoned)

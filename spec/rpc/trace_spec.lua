@@ -9,7 +9,9 @@ function Back:work(ms) -- luacheck: no self
   return true
 end
 function Back:note() self.noted = true end
-function Back:fail() return nil, orrery.errors.new("broken", "it is") end -- luacheck: no self
+function Back:fail() -- luacheck: no self
+  return nil, orrery.errors.new("broken", "it is")
+end
 
 local Front = orrery.endpoint("front", { relay = {}, fail = {} })
 function Front:init(address) self.to = address end
