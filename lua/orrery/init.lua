@@ -17,10 +17,10 @@ local time = require("orrery.util.time")
 local M = {
   Future = Future,
   errors = errors,
+  call_with_retry = retry.call_with_retry,
   remaining_ms = serving.remaining_ms,
   cancelled = serving.cancelled,
   on_cancel = serving.on_cancel,
-  call_with_retry = retry.call_with_retry,
   log = require("orrery.native.log"),
 }
 

@@ -14,7 +14,7 @@ file(GLOB orr_bench_raw CONFIGURE_DEPENDS
   "${CMAKE_CURRENT_SOURCE_DIR}/spec/bench/raw/*.c")
 foreach(source IN LISTS orr_bench_raw)
   orr_add_bench("${source}" PkgConfig::LIBUV PkgConfig::LIBSSL
-    PkgConfig::LIBCRYPTO)
+    PkgConfig::LIBCRYPTO PkgConfig::HIREDIS)
 endforeach()
 
 file(GLOB orr_bench_core CONFIGURE_DEPENDS

@@ -2,7 +2,7 @@
 # orr_abi(). The order is part of the contract.
 
 set(orr_cdef_headers "")
-foreach(name base wire exec loop net sim)
+foreach(name base wire exec loop net redis lease sim)
   set(path "${CMAKE_CURRENT_SOURCE_DIR}/src/include/orrery/${name}.h")
   # A glob, so that a header that comes or goes makes CMake run again.
   file(GLOB found CONFIGURE_DEPENDS "${path}")

@@ -17,6 +17,7 @@ target_include_directories(orrery
   PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/src")
 target_link_libraries(orrery
   PRIVATE orrery_flags PkgConfig::LIBSSL PkgConfig::LIBCRYPTO
+    PkgConfig::HIREDIS
   PUBLIC PkgConfig::LIBUV Threads::Threads m)
 # One file and its soname; liborrery.so is a link for compilers. Whoever has
 # loaded orrery.core gets the same library by dlopen of the soname.

@@ -38,6 +38,7 @@ orr_find(LUAJIT luajit 2.1 libluajit-5.1-dev)
 orr_find(LIBUV libuv 1.44 libuv1-dev)
 orr_find(LIBCRYPTO libcrypto 3.0 libssl-dev)
 orr_find(LIBSSL libssl 3.0 libssl-dev)
+orr_find(HIREDIS hiredis 0.14.1 libhiredis-dev)
 
 # The .pc file of luv asks for PUC Lua 5.1, which must not be in a process
 # together with LuaJIT. So the header and the library are found by hand; the

@@ -9,6 +9,10 @@ set(orr_test_timeout 120)
 function(orr_test_program name output)
   add_executable(${name} ${ARGN})
   target_link_libraries(${name} PRIVATE orrery orrery_flags Threads::Threads)
+  # These hold our scanner beside the reader that it guards.
+  if(name MATCHES "^(redis|resp)_")
+    target_link_libraries(${name} PRIVATE PkgConfig::HIREDIS)
+  endif()
   target_include_directories(${name} PRIVATE
     "${CMAKE_CURRENT_SOURCE_DIR}/src" "${orr_spec}/c")
   set_target_properties(${name} PROPERTIES

@@ -363,7 +363,7 @@ static int give_up(orr_executor *ex, uint32_t slot, const char *why)
     orr__call *c = orr__call_at(ex, slot);
     if (c == NULL || c->state == ORR__CALL_DONE)
         return ORR_ENOENT;
-    if (!c->is_resolve)
+    if (!c->is_resolve && !c->is_external)
         send_cancel(ex, slot, 0);
     c = orr__call_at(ex, slot);
     if (c != NULL && c->state != ORR__CALL_DONE)
@@ -374,6 +374,58 @@ static int give_up(orr_executor *ex, uint32_t slot, const char *why)
 int orr_executor_cancel(orr_executor *ex, uint32_t slot)
 {
     return give_up(ex, slot, "the caller gave up");
+}
+
+/* --- answered from outside ------------------------------------------------ */
+
+int orr_executor_external_begin(orr_executor *ex, orr_external *out)
+{
+    uint32_t slot;
+    int code = orr__call_new(ex, 0, &slot);
+    if (code != ORR_OK)
+        return code;
+    orr__call *c = (orr__call *)ex->calls.items + slot;
+    c->is_external = true;
+    out->slot = slot;
+    out->generation = c->generation;
+    return ORR_OK;
+}
+
+static bool is_waiting(orr_executor *ex, const orr_external *call)
+{
+    const orr__call *c = orr__call_at(ex, call->slot);
+    return c != NULL && c->is_external && c->generation == call->generation &&
+           c->state != ORR__CALL_DONE;
+}
+
+int orr_executor_external_finish(orr_executor *ex, const orr_external *call,
+                                 int32_t status, orr_msg *m)
+{
+    if (!is_waiting(ex, call)) {
+        ex->dropped++;
+        orr__msg_free(ex, m);
+        return ORR_ENOENT;
+    }
+    m->status = status;
+    orr__call_done(ex, call->slot, m);
+    return ORR_OK;
+}
+
+int orr_executor_external_fail(orr_executor *ex, const orr_external *call,
+                               int32_t status, const char *text)
+{
+    if (!is_waiting(ex, call)) {
+        ex->dropped++;
+        return ORR_ENOENT;
+    }
+    orr__call_fail(ex, call->slot, status, "%s", text);
+    return ORR_OK;
+}
+
+void orr_executor_external_forget(orr_executor *ex, const orr_external *call)
+{
+    if (is_waiting(ex, call))
+        orr__call_free(ex, call->slot);
 }
 
 /* --- theirs --------------------------------------------------------------- */

@@ -165,7 +165,8 @@ typedef struct orr__call {
     int32_t status;    /* of a call that ended without memory for a message */
     uint8_t state;
     bool is_resolve;
-    orr_link *link; /* NULL = same process */
+    bool is_external; /* answered by orr_executor_external_finish */
+    orr_link *link;   /* NULL = same process */
     orr_service *service;
     uint32_t endpoint;
     uint32_t incarnation;
@@ -443,8 +444,8 @@ void orr__stats_refused(orr__endpoint *ep, uint32_t method);
 void orr__stats_expired(orr__endpoint *ep, uint32_t method);
 /* Forgets all of an endpoint; lock held. */
 void orr__stats_clear(orr_executor *ex, orr__endpoint *ep);
-/* Posts a message to the endpoint's executor, counted as waiting there; answers
- * and keeps as orr__post does. */
+/* Posts a message to the endpoint's executor, counted as waiting there. False:
+ * it has ended; m is still the caller's. */
 bool orr__post_to(orr_executor *from, orr__endpoint *ep, orr_executor *to,
                   orr_msg *m);
 void orr__method_name(const orr__description *d, uint32_t method, char *out,

@@ -490,7 +490,7 @@ int orr_executor_remaining(orr_executor *ex, uint64_t *remaining_ns)
     return ORR_OK;
 }
 
-/* Of a call that inherited its limit, in whole ms, at least one; else 0. */
+/* Of a call that inherited its time limit, in whole ms, at least 1; else 0. */
 static uint32_t limit_ms(const orr__call *c)
 {
     uint64_t ms = (c->inherited_ns + 500000u) / 1000000u;

@@ -312,7 +312,6 @@ void orr__stats_expired(orr__endpoint *ep, uint32_t method)
 bool orr__post_to(orr_executor *from, orr__endpoint *ep, orr_executor *to,
                   orr_msg *m)
 {
-    /* Set first: from the post on, m is not ours. */
     uint64_t turn = atomic_load_explicit(&to->turns, memory_order_relaxed);
     m->enqueued_ns = orr__now(from);
     if (atomic_load_explicit(&ep->posted_turn, memory_order_relaxed) !=

@@ -24,12 +24,14 @@ struct orr_loop {
     uv_loop_t uv;
     uv_poll_t poll;
     uv_timer_t timer;
+    uv_prepare_t prepare;
     int wake_fd;
     uint64_t wanted_ns;
     uint64_t armed_ns;
     uint64_t spin_ns;
     orr_executor *executor;
     orr_network network;
+    orr_loop_guest *guests;
 };
 
 static uint64_t driver_now_ns(void *ctx)
@@ -100,6 +102,16 @@ static void on_timer(uv_timer_t *handle)
     /* The wish stays: a turn with an older clock may leave the deadline where
      * it is, and the executor tells only of deadlines that move. */
     loop->armed_ns = UINT64_MAX;
+}
+
+/* Right before the loop sleeps: what ran in this turn already, a timer of a
+ * connection for one, may have given the executor work. */
+static void on_prepare(uv_prepare_t *handle)
+{
+    orr_loop *loop = handle->data;
+
+    if (orr_executor_ready(loop->executor))
+        uv_stop(&loop->uv);
 }
 
 /* libuv's clock is CLOCK_MONOTONIC in whole ms, rounded down, as of its last
@@ -182,6 +194,9 @@ static int handles_open(orr_loop *loop, orr_error *err)
     uv_poll_start(&loop->poll, UV_READABLE, on_wake);
     uv_timer_init(&loop->uv, &loop->timer);
     loop->timer.data = loop;
+    uv_prepare_init(&loop->uv, &loop->prepare);
+    loop->prepare.data = loop;
+    uv_prepare_start(&loop->prepare, on_prepare);
     return ORR_OK;
 }
 
@@ -202,6 +217,7 @@ static uint32_t handles_close(orr_loop *loop)
 
     uv_close((uv_handle_t *)&loop->poll, NULL);
     uv_close((uv_handle_t *)&loop->timer, NULL);
+    uv_close((uv_handle_t *)&loop->prepare, NULL);
     /* Close callbacks of others may open handles again: walk until none is. */
     do {
         uv_walk(&loop->uv, close_foreign, &foreign);
@@ -267,10 +283,31 @@ uint32_t orr_loop_free(orr_loop *loop)
         return 0;
     if (loop->network.detach != NULL)
         loop->network.detach(loop->network.ctx);
+    while (loop->guests != NULL) {
+        orr_loop_guest *g = loop->guests;
+        loop->guests = g->next;
+        g->detach(g);
+    }
     foreign = handles_close(loop);
     orr_executor_free(loop->executor);
     orr_free(loop);
     return foreign;
+}
+
+void orr_loop_guest_add(orr_loop *loop, orr_loop_guest *g)
+{
+    g->next = loop->guests;
+    loop->guests = g;
+}
+
+void orr_loop_guest_remove(orr_loop *loop, orr_loop_guest *g)
+{
+    orr_loop_guest **at = &loop->guests;
+
+    while (*at != NULL && *at != g)
+        at = &(*at)->next;
+    if (*at != NULL)
+        *at = g->next;
 }
 
 orr_executor *orr_loop_executor(orr_loop *loop)

@@ -100,7 +100,8 @@ function Runner:_serve(token)
     return true
   end
   self._server = server
-  local call = server.gateway:with({ timeout = 0 }):request_result()
+  local call = server.gateway:with({ timeout = 0, deadline = "own" })
+    :request_result()
   call:on_done(function(ended, result_err)
     if not self:_is_current(token) then return end
     if result_err then

@@ -332,7 +332,7 @@ function JobMaster:_add_executor(info, gateway)
   self._executors[info.id] = executor
   self._beats:monitor(info.id)
   self._beats:watch(info.id, function()
-    return gateway:with({ timeout = 0 }):watch()
+    return gateway:with({ timeout = 0, deadline = "own" }):watch()
   end)
   return { type = "success" }
 end

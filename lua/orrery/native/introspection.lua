@@ -74,7 +74,7 @@ function M.executors()
   return out
 end
 
--- Traces and spans are numbers of 64 bits, here 16 hexadecimal digits.
+-- Traces and spans have numbers of 64 bits, here as 16 hexadecimal digits.
 local function hex(id)
   local low = id % 0x100000000ULL
   return string.format("%08x%08x", tonumber((id - low) / 0x100000000ULL),

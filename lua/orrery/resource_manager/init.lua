@@ -201,7 +201,7 @@ function ResourceManager:_add_executor(info, gateway)
   self._executors[info.id] = executor
   self._executor_beats:monitor(info.id)
   self._executor_beats:watch(info.id, function()
-    return gateway:with({ timeout = 0 }):watch()
+    return gateway:with({ timeout = 0, deadline = "own" }):watch()
   end)
   return {
     type = "success", instance = executor.instance,

@@ -319,13 +319,13 @@ local function handle(self, kind, a, b, c, d, ...)
     if entry and cell then on_run(cell, entry) end
   elseif kind == 4 then
     on_timer(self, a)
-  elseif kind == 5 then
-    on_cancel(self, a)
   elseif kind == 6 then
     local cell = self.cells[a]
     if cell then on_spilled_call(cell, b, c, ...) else no_cell(self, c) end
   elseif kind == 7 then
     spill.on_reply(self, a, c)
+  elseif kind == 5 then
+    on_cancel(self, a)
   end
   return true
 end

@@ -187,11 +187,6 @@ local function check_with(gateway, options)
         .. "; it knows: deadline, idempotency_key, timeout", 4)
     end
   end
-  local deadline = options and options.deadline
-  if deadline ~= nil and deadline ~= "own" then
-    error("gateway:with: deadline is \"own\" or nothing, got "
-      .. tostring(deadline), 4)
-  end
   local key = options and options.idempotency_key
   if key ~= nil and (type(key) ~= "string" or key == "" or #key > KEY_MAX) then
     error("gateway:with: an idempotency_key is a text of 1 to " .. KEY_MAX
@@ -201,9 +196,14 @@ local function check_with(gateway, options)
     error(string.format("gateway:with: %s keeps no replies; declare a method "
       .. "of it with idempotent = \"key\"", gateway._gateway_name), 4)
   end
+  local deadline = options and options.deadline
+  if deadline ~= nil and deadline ~= "own" then
+    error("gateway:with: deadline is \"own\" or nothing, got "
+      .. tostring(deadline), 4)
+  end
   return options and options.timeout
     and time.check_ms(options.timeout, "gateway:with", 3), key,
-    deadline == "own"
+    deadline and OWN_DEADLINE or 0
 end
 
 -- How a method is called again safely: "key", "safe" or nil.
@@ -213,7 +213,7 @@ end
 
 -- A method that is asked for through the reply cache of its endpoint: a call
 -- of the method _once with the key, the name, and the arguments.
-local function keyed_method(view, gateway, entry, ms, key, flags)
+local function keyed_method(view, gateway, entry, ms, key, own_deadline)
   if idempotence(gateway, entry.name) ~= "key" then
     error(string.format("gateway:with: method %s of %s takes no "
       .. "idempotency_key; declare it with idempotent = \"key\"", entry.name,
@@ -221,25 +221,25 @@ local function keyed_method(view, gateway, entry, ms, key, flags)
   end
   local own = entry_of(gateway, gateway._once.id, entry, gateway._executor,
     ms or entry.timeout_ms)
-  own.flags, own.tell = entry.flags + flags, false
+  own.flags, own.tell = entry.flags + own_deadline, false
   local ask = make_method(view, own, gateway._executor, gateway._target)
   local name = entry.name
   return function(self, ...) return ask(self, key, name, ...) end
 end
 
--- ms: nil = that of the method.
+-- own_deadline: the flag of calls that do not end with the one being served.
 local function new_view(gateway, ms, key, own_deadline)
-  local flags = own_deadline and OWN_DEADLINE or 0
+  own_deadline = own_deadline or 0
   return setmetatable({}, { __index = function(self, name)
     local entry = gateway._by_name[name]
     if not entry then return gateway[name] end
     local method
     if key then
-      method = keyed_method(self, gateway, entry, ms, key, flags)
+      method = keyed_method(self, gateway, entry, ms, key, own_deadline)
     else
       local own = entry_of(gateway, entry.id, entry, gateway._executor,
         ms or entry.timeout_ms)
-      own.flags = entry.flags + flags
+      own.flags = entry.flags + own_deadline
       method = make_method(self, own, gateway._executor, gateway._target)
     end
     rawset(self, name, method)
@@ -251,17 +251,17 @@ end
 -- Views of a timeout are kept, those of a key are for one logical call.
 local function with(gateway, options)
   local ms, key, own_deadline = check_with(gateway, options)
-  if key or own_deadline then
-    return new_view(gateway, ms, key, own_deadline)
-  end
-  ms = ms or 0
-  local view = gateway._views[ms]
+  if key then return new_view(gateway, ms, key, own_deadline) end
+  local is_own = own_deadline ~= 0
+  if not is_own then ms = ms or 0 end
+  local name = is_own and "own " .. tostring(ms) or ms
+  local view = gateway._views[name]
   if view then return view end
   if gateway._view_count >= VIEWS_MAX then
     gateway._views, gateway._view_count = {}, 0
   end
-  view = new_view(gateway, ms)
-  gateway._views[ms] = view
+  view = new_view(gateway, ms, nil, own_deadline)
+  gateway._views[name] = view
   gateway._view_count = gateway._view_count + 1
   return view
 end

@@ -32,7 +32,8 @@ local M = {}
 
 local SPAWN_LIMIT_MS = 30000
 local LOOK_EVERY_MS = 25
-local NO_LIMIT = { timeout = 0 }
+-- These outlive the handler that makes them.
+local NO_LIMIT = { timeout = 0, deadline = "own" }
 
 local Spawner = Endpoint.class("$spawn", { started = { tell = true } })
 

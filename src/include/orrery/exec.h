@@ -53,8 +53,8 @@ typedef struct orr_event {
     uint32_t method;
     uint32_t call;
     uint32_t endpoint; /* slot of the endpoint in its service */
-    uint32_t limit_ms; /* REPLY: time limit, when it was not the call's own */
     uint32_t flags;    /* of CALL and REPLY; orr_frame_flag */
+    uint32_t limit_ms; /* REPLY: time limit, when it was not the call's own */
     const uint8_t *body;
     size_t body_len;
 } orr_event;
@@ -419,6 +419,22 @@ int orr_executor_receive_body(orr_executor *ex, orr_link *l,
 /* The link is gone: its calls fail with code and text now. */
 void orr_executor_link_down(orr_executor *ex, orr_link *l, int code,
                             const char *text);
+/* Calls that no endpoint answers but a part of this process that speaks to the
+ * outside, a store say: a slot like any other, whose REPLY is given by finish
+ * or fail. They have no deadline of their own: who answers keeps the time.
+ * begin answers ORR_OK, ORR_OVERLOADED or ORR_ENOMEM. finish takes m; it and
+ * fail answer ORR_ENOENT when the call has ended already (cancelled). forget
+ * takes a slot back that nobody was told of. Thread: owner. */
+typedef struct orr_external {
+    uint32_t slot; /* 0 = none */
+    uint32_t generation;
+} orr_external;
+int orr_executor_external_begin(orr_executor *ex, orr_external *out);
+int orr_executor_external_finish(orr_executor *ex, const orr_external *call,
+                                 int32_t status, orr_msg *m);
+int orr_executor_external_fail(orr_executor *ex, const orr_external *call,
+                               int32_t status, const char *text);
+void orr_executor_external_forget(orr_executor *ex, const orr_external *call);
 /* Before sleeping: marks the executor asleep and answers 1 when it may sleep,
  * 0 when work came in. After: orr_executor_awake. Thread: owner. */
 int orr_executor_try_sleep(orr_executor *ex);

@@ -45,6 +45,16 @@ typedef struct orr_network {
     void (*detach)(void *ctx);
 } orr_network;
 
+/* Somebody with handles on the loop: detach is called once, when the loop goes
+ * away first, and closes every handle at once. The loop borrows g until then or
+ * until it is removed. Thread: owner. */
+typedef struct orr_loop_guest {
+    struct orr_loop_guest *next; /* the loop's */
+    void (*detach)(struct orr_loop_guest *g);
+} orr_loop_guest;
+void orr_loop_guest_add(orr_loop *loop, orr_loop_guest *g);
+void orr_loop_guest_remove(orr_loop *loop, orr_loop_guest *g);
+
 /* Copies network; NULL takes it away. Thread: owner. */
 void orr_loop_set_network(orr_loop *loop, const orr_network *network);
 /* Its ctx, or NULL. */
