@@ -138,7 +138,7 @@ static void fill_header(orr_header *h, const orr_msg *m, uint64_t budget_ns)
 /* Sends m, with its trace in front of the body when it has one. */
 static int send_traced(orr_executor *ex, orr_link *l, orr_header *h, orr_msg *m)
 {
-    if (m->trace == 0)
+    if (m->trace == 0 || (l->features & ORR_FEATURE_TRACE) == 0)
         return orr__link_send(ex, l, h, &m->body);
     orr_buf body = {0};
     int code = orr__trace_write(m, &body);

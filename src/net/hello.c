@@ -28,6 +28,7 @@ static const struct {
 } known_features[] = {
     {"chunks", ORR_FEATURE_CHUNKS},
     {"spill", ORR_FEATURE_SPILL},
+    {"trace", ORR_FEATURE_TRACE},
 };
 
 enum { FEATURES = sizeof known_features / sizeof known_features[0] };

@@ -148,6 +148,7 @@ static int bodies_resolve(orr_net_options *o, orr_error *err)
                 o->body_max < UINT32_MAX / 2 ? 2 * o->body_max : UINT32_MAX);
     u32_default(&o->window, WINDOW_DEFAULT);
     o->features &= ORR_FEATURE_SPILL;
+    o->features |= ORR_FEATURE_TRACE;
     if (o->body_max > o->frame_max)
         o->features |= ORR_FEATURE_CHUNKS;
     if (o->chunk_size < CHUNK_MIN || o->chunk_size > o->frame_max)

@@ -7,7 +7,7 @@
 local ffi = require("ffi")
 local core = require("orrery.core")
 
-local ABI = 5
+local ABI = 6
 local KEY = "orrery.native.lib"
 
 local function load_library()

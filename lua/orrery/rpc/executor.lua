@@ -199,7 +199,15 @@ local function on_call(cell, method, call, ...)
     cell.handlers[method], cell.object, ...)
 end
 
-spill.run_call = on_call
+-- A call that did not come as the event that runs now.
+local function on_late_call(cell, method, call, ...)
+  local enter = cell.executor.core.enter
+  enter(call)
+  on_call(cell, method, call, ...)
+  if not cell.executor.context.gone then enter(0) end
+end
+
+spill.run_call = on_late_call
 
 -- The arguments are in a blob store.
 local function on_spilled_call(cell, method, call, key)
@@ -226,9 +234,7 @@ function Executor:release(cell)
     local h = held[i]
     if cell.gone then return end
     if h[1] == 1 then
-      self.core.enter(h[3])
-      on_call(cell, h[2], h[3], unpack(h, 4, h.n + 3))
-      self.core.enter(0)
+      on_late_call(cell, h[2], h[3], unpack(h, 4, h.n + 3))
     elseif h[1] == 6 then
       spill.on_call(cell, h[2], h[3], h[4])
       local rest = cell.held

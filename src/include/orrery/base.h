@@ -13,7 +13,7 @@
 
 /* ffi:begin */
 /* Changes with every change of a shared declaration; see orr_abi(). */
-enum { ORR_ABI_VERSION = 5 };
+enum { ORR_ABI_VERSION = 6 };
 
 /* Result of a call. Codes from ORR_NOT_STARTED on are the outcomes of a remote
  * call: they travel in frames, so their numbers never change. */

@@ -62,8 +62,9 @@ typedef enum orr_frame_flag {
 /* What both sides of a connection may know of each other. */
 typedef enum orr_feature {
     ORR_FEATURE_CHUNKS = 1, /* bodies above the chunk size travel in pieces */
-    ORR_FEATURE_SPILL = 2   /* very large bodies go through a blob store that
+    ORR_FEATURE_SPILL = 2,  /* very large bodies go through a blob store that
                                all services of the cluster share */
+    ORR_FEATURE_TRACE = 4   /* ORR_FLAG_TRACE */
 } orr_feature;
 
 typedef struct orr_token {
