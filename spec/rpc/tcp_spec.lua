@@ -21,6 +21,23 @@ describe("over TCP", function()
     services = {}
   end)
 
+  it("spin reaches the loop: it looks for that long before it sleeps",
+    function()
+      local core = require("orrery.core")
+      local a = assert(service({ spin = "30ms" }))
+      -- Nothing comes, so one blocking step spins and then sleeps until the
+      -- timer; without spin the loop would use no processor time at all.
+      local before = os.clock()
+      a:schedule(60, function() end)
+      local done = orrery.Future.new()
+      a:schedule(60, function() done:resolve(true) end)
+      assert.is_true(done:await())
+      core.spin(0)
+      assert.is_true(os.clock() - before >= 0.02)
+      assert.has_error(function() orrery.service({ spin = "2 s" }) end,
+        "orrery.service: spin is at most 1 s, got 2 s")
+    end)
+
   it("two services of one process talk", function()
     local a, b = service(), service()
     local server = a:start(Echo)

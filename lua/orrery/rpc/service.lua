@@ -30,6 +30,7 @@ local Server = require("orrery.rpc.server")
 local time = require("orrery.util.time")
 
 local DEFAULT_TIMEOUT_MS = 10000
+local SPIN_MAX_MS = 1000
 local DEFAULT_RETRY_DELAY_MS = 1000
 
 local Service = {}
@@ -205,6 +206,14 @@ function Service.new(options)
   end
   local spill_options = spill.check(options.spill, "orrery.service")
   local executor = Executor.default()
+  if options.spin then
+    local ms = time.check_ms(options.spin, "orrery.service", 2)
+    if ms > SPIN_MAX_MS then
+      error("orrery.service: spin is at most 1 s, got "
+        .. tostring(options.spin), 3)
+    end
+    core.spin(ms * 1000)
+  end
   local service, err = Service.create({
     spill = spill_options,
     executor = executor, name = options.name, bind = options.bind,
