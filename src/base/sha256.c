@@ -1,4 +1,5 @@
 /* SHA-256 by OpenSSL. */
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include "orrery/base.h"
@@ -10,4 +11,9 @@ int orr_sha256(const void *data, size_t len, uint8_t *out)
     if (EVP_Digest(in, len, out, NULL, EVP_sha256(), NULL) != 1)
         return ORR_EIO;
     return ORR_OK;
+}
+
+const char *orr_crypto_version(void)
+{
+    return OpenSSL_version(OPENSSL_VERSION);
 }

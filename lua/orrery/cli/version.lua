@@ -11,12 +11,8 @@ local M = {}
 M.VERSION = require("orrery.util.version")
 
 local function openssl_version()
-  local ffi = lib.ffi
-  pcall(ffi.cdef, "const char *OpenSSL_version(int);")
-  local ok, text = pcall(function()
-    return ffi.string(ffi.C.OpenSSL_version(0))
-  end)
-  return ok and text:match("%d+%.%d+%.%d+%w*") or "unknown"
+  return lib.ffi.string(lib.C.orr_crypto_version()):match("%d+%.%d+%.%d+%w*")
+    or "unknown"
 end
 
 local function versions()

@@ -7,7 +7,7 @@
 local ffi = require("ffi")
 local core = require("orrery.core")
 
-local ABI = 6
+local ABI = 7
 local KEY = "orrery.native.lib"
 
 local function load_library()

@@ -13,7 +13,7 @@
 
 /* ffi:begin */
 /* Changes with every change of a shared declaration; see orr_abi(). */
-enum { ORR_ABI_VERSION = 6 };
+enum { ORR_ABI_VERSION = 7 };
 
 /* Result of a call. Codes from ORR_NOT_STARTED on are the outcomes of a remote
  * call: they travel in frames, so their numbers never change. */
@@ -122,6 +122,8 @@ uint64_t orr_clock_wall_ms(void);
 uint32_t orr_crc32c(uint32_t crc, const void *data, size_t len);
 /* out: 32 bytes. Answers ORR_OK or ORR_EIO. Thread: any. */
 int orr_sha256(const void *data, size_t len, uint8_t *out);
+/* What OpenSSL calls itself. Thread: any. */
+const char *orr_crypto_version(void);
 
 /* Log lines: time, level, component, text; control characters are escaped, a
  * line above 4096 bytes is cut. At first level WARN, to standard error.
