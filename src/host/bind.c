@@ -93,6 +93,8 @@ static void reply_failure(orr_executor *ex, uint32_t call, int code,
 static int bound_turn(lua_State *L)
 {
     orr_executor_turn(executor_of(L));
+    if (orr__watchdog_is_parked())
+        orr__watchdog_unpark();
     return 0;
 }
 

@@ -77,6 +77,9 @@ void orr__signals_forget(orr_executor *ex);
 /* An executor begins, or ends, to be watched. Thread: its owner. */
 void orr__watchdog_add(orr_host *h);
 void orr__watchdog_remove(const orr_host *h);
+/* For an executor that begins a turn: wakes the watchdog if it parked. */
+int orr__watchdog_is_parked(void);
+void orr__watchdog_unpark(void);
 int orr__core_watchdog(lua_State *L);
 int orr__core_watchdog_place(lua_State *L);
 

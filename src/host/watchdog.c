@@ -34,6 +34,7 @@ enum {
     INTERVAL_MAX_MS = 250,
     GAP_MS = 200, /* later than this is not the scheduler any more */
     POSITIONS_MAX = 4096,
+    IDLE_TICKS = 8,   /* without anything to watch, then it parks */
     SIGNAL_OFFSET = 5 /* from SIGRTMIN */
 };
 
@@ -49,7 +50,8 @@ typedef struct watched {
     uint64_t progress;
     uint64_t since_ns;    /* when that progress was first seen */
     uint64_t forgiven_ns; /* of the time since then */
-    uint64_t started_ns;  /* of what was reported; 0 = not known */
+    int sleeps;
+    uint64_t started_ns; /* of what was reported; 0 = not known */
     int is_reported;
     int has_trace;
     char what[400];
@@ -72,6 +74,7 @@ typedef struct position {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static _Atomic int is_parked;
 static watched *list;
 static position *positions;
 static unsigned positions_len;
@@ -213,6 +216,7 @@ static void look(watched *w, uint64_t now_ns)
 {
     orr_running r;
     orr_executor_running(w->executor, &r);
+    w->sleeps = r.sleeps && r.progress == w->progress;
     if (r.sleeps || r.progress != w->progress || w->since_ns == 0) {
         if (w->is_reported)
             orr_logf(ORR_LOG_WARN, "watchdog", "%s went on after %llu ms",
@@ -262,19 +266,60 @@ static void forgive(uint64_t ns)
     }
 }
 
+/* Looks at all; answers 1 when nobody did anything since the last look. */
+static int look_at_all(void)
+{
+    int is_idle = 1;
+    for (watched *w = list; w != NULL && threshold_ns != 0; w = w->next) {
+        look(w, orr_clock_mono_ns());
+        is_idle = is_idle && w->sleeps;
+    }
+    return is_idle;
+}
+
+/* Nothing to watch: waits without a clock until an executor turns. Who turned
+ * after the last look but did not see the flag is seen by this one. */
+static void park(void)
+{
+    atomic_store(&is_parked, 1);
+    if (look_at_all() && !is_stopping)
+        (void)pthread_cond_wait(&changed, &lock);
+    atomic_store(&is_parked, 0);
+}
+
+int orr__watchdog_is_parked(void)
+{
+    /* After the turn was counted: see park. */
+    atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load_explicit(&is_parked, memory_order_relaxed);
+}
+
+/* Thread: any. */
+void orr__watchdog_unpark(void)
+{
+    pthread_mutex_lock(&lock);
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
 static void *watch(void *arg)
 {
+    int idle = 0;
     (void)arg;
     pthread_mutex_lock(&lock);
     while (!is_stopping) {
+        if (idle >= IDLE_TICKS) {
+            park();
+            idle = 0;
+            continue;
+        }
         uint64_t before = orr_clock_mono_ns();
         uint64_t meant = (uint64_t)interval_ms() * 1000000u;
         wait_for(interval_ms());
         uint64_t now = orr_clock_mono_ns();
         if (now - before > meant + (uint64_t)GAP_MS * 1000000u)
             forgive(now - before - meant);
-        for (watched *w = list; w != NULL && threshold_ns != 0; w = w->next)
-            look(w, orr_clock_mono_ns());
+        idle = look_at_all() ? idle + 1 : 0;
     }
     pthread_mutex_unlock(&lock);
     return NULL;

@@ -479,8 +479,12 @@ static void on_resolved(uv_getaddrinfo_t *req, int status,
         stream_lost(s, rc);
 }
 
+/* localhost is the loopback address without asking anybody (RFC 6761 section
+ * 6.3): it works where no hosts file says so. */
 static int numeric(const char *name, struct sockaddr_storage *out)
 {
+    if (strcmp(name, "localhost") == 0)
+        name = "127.0.0.1";
     return uv_ip4_addr(name, 0, (struct sockaddr_in *)out) == 0 ||
            uv_ip6_addr(name, 0, (struct sockaddr_in6 *)out) == 0;
 }
